@@ -1,1 +1,1 @@
-"""flow."""
+"""The stream engine: graph, planner, conductor, executor, transfer."""

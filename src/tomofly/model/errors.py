@@ -1,0 +1,20 @@
+"""Errors that tell what happened, to which item, and what to do."""
+
+
+class TomoflyError(Exception):
+    """Something that a person must know about and can act on.
+
+    ``what`` says what happened, ``do`` what to do about it.
+    """
+
+    def __init__(self, what: str, do: str = "") -> None:
+        self.what = what.rstrip(".")
+        self.do = do.rstrip(".")
+        super().__init__(what, do)
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.do}." if self.do else f"{self.what}."
+
+
+class BadInput(TomoflyError):
+    """The item itself is at fault: running the task again cannot help, so it is not retried."""

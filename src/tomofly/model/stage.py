@@ -1,0 +1,156 @@
+"""Stages: one declaration from which form, options, table, plots and docs are made."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from logging import Logger
+from pathlib import Path
+from typing import Any, Literal
+
+from tomofly.model.items import GroupState, ItemRef, Member
+from tomofly.model.parameters import StageParams
+from tomofly.model.results import Outcome, Result
+
+
+class Shape(StrEnum):
+    """The three shapes a stage can have."""
+
+    MAP = "map"
+    GROUP = "group"
+    FOLD = "fold"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a stage measures: a column, a filter, a plot."""
+
+    name: str
+    unit: str
+    help: str
+    good: Literal["low", "high", ""] = ""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one task needs. ``slot`` is the pool it draws from: computing, or moving files."""
+
+    cores: int = 1
+    memory_gb: float = 1.0
+    gpus: int = 0
+    slot: Literal["compute", "transfer"] = "compute"
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """All that a stage's function may touch beside its item and parameters.
+
+    Files are written into ``work``, which belongs to this attempt alone; what the function returns as
+    products is moved into the session's folder after it has ended well.
+    """
+
+    stage: str
+    key: str
+    work: Path
+    partial: Path
+    shared: Mapping[str, StageParams]
+    inputs: Mapping[str, Result]
+    log: Logger
+    threads: int = 1
+    checkpoint: Path | None = None
+    final: bool = False
+
+    def new_file(self, suffix: str) -> Path:
+        """Give the path for a new product named after the item: ``<key><suffix>``."""
+        path = self.work / f"{self.key}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+MapFunction = Callable[[ItemRef, Any, StageContext], Outcome]
+GatherFunction = Callable[[Sequence[Member], Any, StageContext], Outcome]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every stage declares.
+
+    ``needs`` names the stages whose results it takes. ``reads`` says which shared parameters its results
+    depend on, by section. A change of ``version`` makes every earlier result stale.
+    """
+
+    name: str
+    version: str
+    summary: str
+    session_kinds: tuple[str, ...]
+    track: str
+    consumes: str
+    produces: str
+    params: type[StageParams]
+    needs: tuple[str, ...] = ()
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    previews: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    retries: int = 2
+
+    @property
+    def shape(self) -> Shape:
+        """Map, group or fold."""
+        raise TypeError(f"stage '{self.name}' must be a MapStage, a GroupStage or a FoldStage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapStage(Stage):
+    """One item in, one item's results out."""
+
+    run: MapFunction
+
+    @property
+    def shape(self) -> Shape:
+        """Map."""
+        return Shape.MAP
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a group's rule says: ready or not, why, and when to ask again."""
+
+    ready: bool
+    reason: str
+    wake_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupStage(Stage):
+    """Many items make one when the rule ``complete`` says so.
+
+    ``member_of`` gives the key of the group that an item belongs to, or None. ``complete`` is asked again
+    whenever a member changes, at ``wake_at``, when a person asks to process now, and when the stream closes.
+    """
+
+    member_of: Callable[[ItemRef], str | None]
+    complete: Callable[[GroupState, Any], Completion]
+    run: GatherFunction
+
+    @property
+    def shape(self) -> Shape:
+        """Group."""
+        return Shape.GROUP
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldStage(Stage):
+    """A running result over an endless stream.
+
+    ``run`` gets the new elements and ``ctx.checkpoint`` (None at the beginning) and must return a product
+    named ``checkpoint``. It runs when ``every`` new elements wait; ``ctx.final`` marks the pass over
+    everything, in the order of keys and without a checkpoint, after the stream has closed.
+    """
+
+    run: GatherFunction
+    every: int = 100
+
+    @property
+    def shape(self) -> Shape:
+        """Fold."""
+        return Shape.FOLD

@@ -1,0 +1,117 @@
+"""Opening the database: SQLite by default, PostgreSQL by URL; migrations are applied on opening."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+
+from tomofly.model import TomoflyError
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 30.0
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """One database: ``begin`` for a transaction that writes, ``read`` for looking."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _create_engine(url)
+        self._writer = self.engine.execution_options(writes=True)
+        _migrate(self.engine)
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction that may write."""
+        with self._writer.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a connection for reading."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def retry_while_locked(work: Callable[[], T], *, give_up_s: float = 300.0) -> T:
+    """Do ``work`` again while another process holds the database locked, for at most ``give_up_s``.
+
+    Raises TomoflyError when the lock outlasts that.
+    """
+    end = time.monotonic() + give_up_s
+    while True:
+        try:
+            return work()
+        except OperationalError as error:
+            if "locked" not in str(error).lower() and "busy" not in str(error).lower():
+                raise
+            if time.monotonic() > end:
+                raise TomoflyError(
+                    f"The database has been locked by another program for {give_up_s:.0f} s",
+                    "Close whatever holds it, then start the session again: nothing is lost",
+                ) from error
+            time.sleep(0.1)
+
+
+def _create_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=8)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None})
+    event.listen(engine, "connect", _set_pragmas)
+    # The driver is left in autocommit mode and transactions are begun here, so that a writer takes its
+    # lock at once instead of failing when a read turns into a write.
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA cache_size=-65536")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(engine: Engine) -> None:
+    script = ScriptDirectory(str(MIGRATIONS))
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current == script.get_current_head():
+        return
+    if current is not None and current not in {s.revision for s in script.walk_revisions()}:
+        raise TomoflyError(
+            f"The database was written by a newer tomofly (schema {current})", "Install that version or newer"
+        )
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["engine"] = engine
+    command.upgrade(config, "head")
+
+
+def check_reachable(database: Database) -> None:
+    """Raise TomoflyError when the database does not answer."""
+    try:
+        with database.read() as connection:
+            connection.execute(text("SELECT 1"))
+    except OperationalError as error:
+        raise TomoflyError(f"The database does not answer: {error.orig}") from error
