@@ -1,1 +1,1 @@
-"""formats."""
+"""Files in and out: MRC, TIFF, EER, gain, STAR and EPU's XML."""
