@@ -1,0 +1,267 @@
+"""Refinement of CTF parameters by maximum likelihood, with their uncertainties.
+
+The averaged power of each sample is a gamma variable whose mean is ``b (1 - m cos 2 chi)``: a smooth
+background `b` and a modulation depth `m`, both splines of the frequency, and the CTF. Background, depth and
+CTF are fitted to the samples together, so that no subtraction made beforehand can move the rings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from tomofly.imaging.ctf import CtfOptics
+from tomofly.imaging.ctf_ring import BACKGROUND_SPLINES, FloatVector, ThonRing, spline_basis
+from tomofly.imaging.ctf_search import HALF_ASTIGMATISM_PRIOR_ANGSTROM, CtfCandidate
+from tomofly.imaging.spectrum import taper_coherence
+
+DEPTH_SPLINES = 6
+LARGEST_DEPTH = 0.95
+# Samples that stick out by more than this many standard deviations (lattice spots) count as this much.
+OUTLIER_SIGMAS = 6.0
+# Steps are converged where they are this small against the standard error.
+CONVERGED_SIGMAS = 0.02
+
+
+@dataclass(frozen=True)
+class CtfParameters:
+    """Mean defocus and half the astigmatism as a vector (cos, sin of twice the angle), Å; phase in rad."""
+
+    mean_defocus: float
+    astigmatism_cos: float
+    astigmatism_sin: float
+    phase_shift_rad: float
+
+    @property
+    def half_astigmatism(self) -> float:
+        """Half of U - V, Å."""
+        return float(np.hypot(self.astigmatism_cos, self.astigmatism_sin))
+
+    @property
+    def defocus_u(self) -> float:
+        """The larger defocus, Å."""
+        return self.mean_defocus + self.half_astigmatism
+
+    @property
+    def defocus_v(self) -> float:
+        """The smaller defocus, Å."""
+        return self.mean_defocus - self.half_astigmatism
+
+    @property
+    def angle_deg(self) -> float:
+        """Direction of U from +x towards +y, 0 to 180."""
+        return float(np.rad2deg(0.5 * np.arctan2(self.astigmatism_sin, self.astigmatism_cos)) % 180.0)
+
+    def vector(self) -> FloatVector:
+        """The four numbers in order."""
+        return np.array([self.mean_defocus, self.astigmatism_cos, self.astigmatism_sin, self.phase_shift_rad])
+
+
+@dataclass(frozen=True)
+class CtfFit:
+    """The most likely parameters, their covariance (4, 4) and the smooth curves that go with them.
+
+    `background` and `depth` by radial bin of the ring; `log_likelihood_gain` over the same background
+    without rings; `misfit` the variance of the residuals over that of pure counting noise.
+    """
+
+    parameters: CtfParameters
+    covariance: FloatVector
+    background: FloatVector
+    depth: FloatVector
+    log_likelihood_gain: float
+    misfit: float
+
+
+class RingModel:
+    """The samples of a ring with everything that stays the same while the parameters move."""
+
+    def __init__(self, ring: ThonRing, optics: CtfOptics) -> None:
+        self.ring = ring
+        self.optics = optics
+        self.squared = ring.frequency**2
+        self.phase_per_defocus = optics.defocus_coefficient * self.squared
+        self.fixed_phase = optics.amplitude_phase_rad - optics.spherical_coefficient * self.squared**2
+        self.cos_2a = np.cos(2 * ring.azimuth_rad)
+        self.sin_2a = np.sin(2 * ring.azimuth_rad)
+        self.x_share = np.abs(np.cos(ring.azimuth_rad)) / (np.pi * ring.tile_length_angstrom)
+        self.y_share = np.abs(np.sin(ring.azimuth_rad)) / (np.pi * ring.tile_length_angstrom)
+        bins = ring.bin_frequency
+        low, high = float(ring.frequency.min()), float(ring.frequency.max())
+        self.background_basis = spline_basis(bins, low, high, BACKGROUND_SPLINES)
+        self.depth_basis = spline_basis(bins, low, high, DEPTH_SPLINES)
+        self.power = ring.power
+
+    def chi(self, p: FloatVector) -> FloatVector:
+        """Phase at each sample for (mean, cos, sin, phase)."""
+        defocus = p[0] + p[1] * self.cos_2a + p[2] * self.sin_2a
+        return np.asarray(self.phase_per_defocus * defocus + self.fixed_phase + p[3])
+
+    def coherence(self, p: FloatVector) -> FloatVector:
+        """What the finite tile leaves of the rings at each sample; the astigmatism hardly matters."""
+        frequency = self.ring.frequency
+        slope = np.abs(
+            2 * self.optics.defocus_coefficient * p[0] * frequency
+            - 4 * self.optics.spherical_coefficient * frequency**3
+        )
+        return taper_coherence(slope * self.x_share) * taper_coherence(slope * self.y_share)
+
+    def smooth_curves(self, ripple: FloatVector, weight: FloatVector) -> tuple[FloatVector, FloatVector]:
+        """Background and depth by radial bin: least squares with both held at 0 or more."""
+        where, size = self.ring.radial_bin, self.ring.bin_frequency.size
+
+        def total(values: FloatVector) -> FloatVector:
+            return np.bincount(where, values, minlength=size).astype(np.float64)
+
+        wr = weight * ripple
+        ones, first, second = total(weight), total(wr), total(wr * ripple)
+        design_b, design_g = self.background_basis, self.depth_basis
+        cross = design_b.T @ (first[:, None] * design_g)
+        normal = np.block(
+            [
+                [design_b.T @ (ones[:, None] * design_b), cross],
+                [cross.T, design_g.T @ (second[:, None] * design_g)],
+            ]
+        )
+        right = np.concatenate((design_b.T @ total(weight * self.power), design_g.T @ total(wr * self.power)))
+        ridge = 1e-9 * np.trace(normal) / normal.shape[0]
+        factor = np.linalg.cholesky(normal + ridge * np.eye(normal.shape[0]))
+        coefficients, _ = nnls(factor.T, np.linalg.solve(factor, right))
+        background = np.maximum(design_b @ coefficients[: design_b.shape[1]], 1e-6)
+        depth = design_g @ coefficients[design_b.shape[1] :] / background
+        return background, np.clip(depth, 0.0, LARGEST_DEPTH)
+
+    def curves_at(self, p: FloatVector) -> tuple[FloatVector, FloatVector]:
+        """Background and depth for given parameters and nothing else known."""
+        return _settled_curves(self, p)[1]
+
+
+@dataclass(frozen=True)
+class _State:
+    """One evaluation of the model at given parameters and smooth curves."""
+
+    likelihood: float
+    gradient: FloatVector
+    information: FloatVector
+    expected: FloatVector
+    misfit: float
+
+
+def refine_ctf(
+    ring: ThonRing,
+    optics: CtfOptics,
+    start: CtfCandidate,
+    *,
+    fit_phase: bool,
+    iterations: int = 12,
+) -> CtfFit:
+    """Maximise the likelihood from `start` by Fisher scoring with a damped step (Levenberg 1944)."""
+    model = RingModel(ring, optics)
+    free = np.array([True, True, True, fit_phase])
+    p = np.array(
+        [
+            start.mean_defocus_angstrom,
+            start.astigmatism_cos_angstrom,
+            start.astigmatism_sin_angstrom,
+            np.deg2rad(start.phase_shift_deg),
+        ]
+    )
+    ripple, curves = _settled_curves(model, p)
+    state = _evaluate(model, p, ripple, curves)
+    damping = 1e-3
+    for _ in range(iterations):
+        step = _damped_step(state, free, damping)
+        trial = p + step
+        trial_ripple, trial_curves = _updated_curves(model, trial, state.expected)
+        trial_state = _evaluate(model, trial, trial_ripple, trial_curves)
+        if trial_state.likelihood >= state.likelihood - 1e-6:
+            p, state, curves, damping = trial, trial_state, trial_curves, damping * 0.2
+            if float(step @ state.information @ step) < CONVERGED_SIGMAS**2:
+                break
+        else:
+            damping = max(damping * 10.0, 1e-2)
+    flat = _evaluate(model, p, ripple, _flat_curves(model))
+    return CtfFit(
+        parameters=CtfParameters(*(float(value) for value in p)),
+        covariance=_covariance(state, free),
+        background=curves[0],
+        depth=curves[1],
+        log_likelihood_gain=state.likelihood - flat.likelihood,
+        misfit=state.misfit,
+    )
+
+
+def _settled_curves(model: RingModel, p: FloatVector) -> tuple[FloatVector, tuple[FloatVector, FloatVector]]:
+    """Smooth curves at `p` from nothing: two rounds, the second with the weights of the first."""
+    ripple, curves = _updated_curves(model, p, np.ones_like(model.power))
+    expected = _expected_power(model, ripple, curves)
+    return _updated_curves(model, p, expected)
+
+
+def _updated_curves(
+    model: RingModel, p: FloatVector, expected: FloatVector
+) -> tuple[FloatVector, tuple[FloatVector, FloatVector]]:
+    """The rings at `p` and the curves that fit best, weighted by the variance `expected` implies."""
+    ripple = -model.coherence(p) * np.cos(2 * model.chi(p))
+    return ripple, model.smooth_curves(ripple, 1.0 / expected**2)
+
+
+def _flat_curves(model: RingModel) -> tuple[FloatVector, FloatVector]:
+    """The best background without any rings."""
+    nothing = np.zeros_like(model.power)
+    background, _ = model.smooth_curves(nothing, np.ones_like(model.power))
+    return background, np.zeros_like(background)
+
+
+def _expected_power(
+    model: RingModel, ripple: FloatVector, curves: tuple[FloatVector, FloatVector]
+) -> FloatVector:
+    """b (1 + m ripple) at each sample."""
+    background, depth = curves
+    where = model.ring.radial_bin
+    return np.asarray(background[where] * (1.0 + depth[where] * ripple))
+
+
+def _evaluate(
+    model: RingModel, p: FloatVector, ripple: FloatVector, curves: tuple[FloatVector, FloatVector]
+) -> _State:
+    """Log likelihood of gamma variables (Whittle 1953), its gradient and Fisher information."""
+    dof = model.ring.samples_dof
+    expected = _expected_power(model, ripple, curves)
+    # Strong spots are held back: they are lattice or detector, and few.
+    residual = np.minimum(model.power / expected - 1.0, OUTLIER_SIGMAS / np.sqrt(model.ring.single_dof))
+    slope = 2.0 * model.coherence(p) * np.sin(2 * model.chi(p))
+    slope *= curves[0][model.ring.radial_bin] * curves[1][model.ring.radial_bin] / expected
+    by_defocus = slope * model.phase_per_defocus
+    jacobian = np.stack((by_defocus, by_defocus * model.cos_2a, by_defocus * model.sin_2a, slope))
+    prior = np.array([0.0, 1.0, 1.0, 0.0]) / HALF_ASTIGMATISM_PRIOR_ANGSTROM**2
+    likelihood = -dof * float(np.sum(np.log(expected) + residual)) - 0.5 * float(prior @ p**2)
+    return _State(
+        likelihood=likelihood,
+        gradient=dof * (jacobian @ residual) - prior * p,
+        information=dof * (jacobian @ jacobian.T) + np.diag(prior),
+        expected=expected,
+        misfit=float(model.ring.single_dof * np.mean(residual**2)),
+    )
+
+
+def _damped_step(
+    state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]], damping: float
+) -> FloatVector:
+    """Newton step with the Fisher information, shortened along its own diagonal; fixed parameters stay."""
+    information = state.information[np.ix_(free, free)]
+    scaled = information + damping * np.diag(np.diag(information)) + 1e-12 * np.eye(information.shape[0])
+    step = np.zeros(free.size)
+    step[free] = np.linalg.solve(scaled, state.gradient[free])
+    return step
+
+
+def _covariance(state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatVector:
+    """Inverse Fisher information, widened where the residuals are larger than counting noise."""
+    covariance = np.zeros((free.size, free.size))
+    information = state.information[np.ix_(free, free)]
+    inverse = np.linalg.pinv(information + 1e-12 * np.eye(information.shape[0]), hermitian=True)
+    covariance[np.ix_(free, free)] = inverse * max(1.0, state.misfit)
+    return covariance
