@@ -144,23 +144,42 @@ def _forget(connection: Connection, task_ids: Sequence[int]) -> None:
         connection.execute(delete(table).where(table.c.task_id.in_(list(task_ids))))
 
 
-def commit_failed(connection: Connection, failed: Sequence[Failed], max_losses: int) -> None:
-    """Write failures. A lost task is queued again until it has been lost ``max_losses`` times."""
+def commit_failed(
+    connection: Connection, failed: Sequence[Failed], max_losses: int, retries: Mapping[str, int]
+) -> list[Failed]:
+    """Write failures; give those that will not be tried again.
+
+    A task that lost its worker is queued again until it has been lost ``max_losses`` times.
+    """
+    given_up = []
     for failure in failed:
         task = t.tasks.c.id == failure.task_id
-        if failure.lost:
-            losses = 1 + int(connection.scalar(select(t.tasks.c.losses).where(task)) or 0)
-            if losses < max_losses:
-                again = {"state": "queued", "losses": losses, "reason": failure.reason, "started_at": None}
-                connection.execute(update(t.tasks).where(task).values(**again))
-                continue
+        row = connection.execute(select(t.tasks.c.losses, t.tasks.c.attempts).where(task)).one()
+        losses, attempts = int(row[0]) + failure.lost, int(row[1]) + 1
+        if failure.lost and losses < max_losses:
+            again = {"state": "queued", "losses": losses, "reason": failure.reason, "started_at": None}
+            connection.execute(update(t.tasks).where(task).values(**again))
+            continue
+        permanent = failure.permanent or failure.lost
         values = {
-            "state": "failed", "attempts": t.tasks.c.attempts + 1, "reason": failure.reason,
-            "permanent": failure.permanent or failure.lost, "done_at": failure.at, "worker": failure.worker,
-            "identity": None, "fingerprint": None,
+            "state": "failed", "attempts": attempts, "reason": failure.reason, "losses": losses,
+            "permanent": permanent, "done_at": failure.at, "worker": failure.worker, "identity": None,
+            "fingerprint": None,
         }  # fmt: skip
         connection.execute(update(t.tasks).where(task).values(**values))
+        if permanent or attempts > retries.get(failure.stage, 0):
+            given_up.append(failure)
     _forget(connection, [f.task_id for f in failed])
+    return given_up
+
+
+def withdraw(connection: Connection, task_ids: Sequence[int]) -> None:
+    """Take tasks out of the queue whose inputs are not what they were; the planner looks at them again."""
+    if task_ids:
+        mine = t.tasks.c.id.in_(list(task_ids))
+        items = select(t.tasks.c.item_id).where(mine)
+        connection.execute(update(t.items).where(t.items.c.id.in_(items)).values(dirty=True))
+        connection.execute(update(t.tasks).where(mine).values(state="waiting", wanted=None))
 
 
 def requeue(connection: Connection, task_ids: Sequence[int], reason: str) -> None:
@@ -209,6 +228,18 @@ def consume_elements(
         connection.execute(
             query, [{"b_child": child, "b_identity": identity} for child, identity in consumed]
         )
+
+
+def product_path(connection: Connection, task_id: int, name: str) -> str | None:
+    """Give the relative path of one product of a task."""
+    query = select(t.products.c.path).where(t.products.c.task_id == task_id, t.products.c.name == name)
+    return connection.scalar(query)
+
+
+def product_paths(connection: Connection, task_ids: Sequence[int]) -> list[str]:
+    """Give the relative paths of all products of these tasks."""
+    query = select(t.products.c.path).where(t.products.c.task_id.in_(list(task_ids)))
+    return list(connection.scalars(query))
 
 
 @dataclass(frozen=True)

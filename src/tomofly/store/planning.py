@@ -20,6 +20,31 @@ def dirty_items(connection: Connection, session_id: int, now: float, limit: int)
     return rows
 
 
+def touch_kinds(connection: Connection, session_id: int, kinds: Sequence[str]) -> None:
+    """Have the planner look at all items of some kinds again."""
+    query = update(t.items).where(t.items.c.session_id == session_id, t.items.c.kind.in_(kinds))
+    connection.execute(query.values(dirty=True))
+
+
+def items_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, RowMapping]:
+    """Give item rows by id."""
+    found: dict[int, RowMapping] = {}
+    for start in range(0, len(ids), 500):
+        query = select(t.items).where(t.items.c.id.in_(list(ids[start : start + 500])))
+        found.update({row["id"]: row for row in connection.execute(query).mappings()})
+    return found
+
+
+def unsettled(connection: Connection, session_id: int) -> bool:
+    """Say whether anything is still to be planned or run."""
+    dirty = select(t.items.c.id).where(t.items.c.session_id == session_id, t.items.c.dirty.is_(True))
+    timed = select(t.items.c.id).where(t.items.c.session_id == session_id, t.items.c.wake_at.is_not(None))
+    moving = select(t.tasks.c.id).where(
+        t.tasks.c.session_id == session_id, t.tasks.c.state.in_(["queued", "running"])
+    )
+    return any(connection.scalar(query.limit(1)) is not None for query in (dirty, moving, timed))
+
+
 def next_wake(connection: Connection, session_id: int) -> float | None:
     """Give the earliest time at which an item wants to be looked at again."""
     query = select(func.min(t.items.c.wake_at)).where(t.items.c.session_id == session_id)
@@ -60,7 +85,7 @@ class FoldCounts:
     fresh: int
     changed: bool
     unsettled: bool
-    total: bool
+    any_done: bool
 
 
 def fold_counts(connection: Connection, parent_id: int, limit: int) -> FoldCounts:
@@ -74,7 +99,7 @@ def fold_counts(connection: Connection, parent_id: int, limit: int) -> FoldCount
         fresh=connection.scalar(select(func.count()).select_from(new)) or 0,
         changed=_any(connection, mine, lost),
         unsettled=_any(connection, mine, ~settled),
-        total=_any(connection, mine),
+        any_done=_any(connection, mine, m.state == "done"),
     )
 
 

@@ -1,0 +1,74 @@
+"""The watcher in a thread of its own, because a network file system may keep it waiting."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+from tomofly.flow.watch import Arrival, Watcher
+
+S = TypeVar("S")
+
+
+class Arrivals:
+    """What the watcher has found, from its thread to the conductor's."""
+
+    def __init__(self) -> None:
+        self._found: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._watcher: Watcher | None = None
+        self.looked = False
+        self.first_look = True
+
+    @property
+    def pending(self) -> int:
+        """Files seen that are not whole yet."""
+        return 0 if self._watcher is None else self._watcher.pending
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the source, if anything."""
+        return "" if self._watcher is None else self._watcher.problem
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was found that has not been taken."""
+        return not self._found.empty()
+
+    def start(self, watcher: Watcher, poll_s: float, *, impatient: bool) -> None:
+        """Begin to look every ``poll_s``."""
+        self._end = threading.Event()
+        self._watcher = watcher
+        self.looked = False
+        self._thread = threading.Thread(
+            target=self._look, args=(watcher, self._end, poll_s, impatient), name="watcher", daemon=True
+        )
+        self._thread.start()
+
+    def _look(self, watcher: Watcher, end: threading.Event, poll_s: float, impatient: bool) -> None:
+        while not end.is_set():
+            for arrival in watcher.poll(time.time(), impatient=impatient):
+                self._found.put(arrival)
+            self.looked = True
+            end.wait(poll_s)
+
+    def take(self) -> list[Arrival]:
+        """Give what has been found since the last call."""
+        return list(drained(self._found))
+
+    def stop(self) -> None:
+        """End looking."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+
+def drained(source: "queue.SimpleQueue[S]") -> Iterator[S]:
+    """Take what is in a queue now, without waiting."""
+    while True:
+        try:
+            yield source.get_nowait()
+        except queue.Empty:
+            return

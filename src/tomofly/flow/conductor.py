@@ -1,0 +1,345 @@
+"""The conductor: one process per running session, which holds nothing that the database lacks.
+
+It watches the source, asks the planner, hands out tasks, commits results, and says every few seconds
+that it is alive. Stopping, restarting and clearing are wishes in the database that it carries out.
+"""
+
+import os
+import queue
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from tomofly.flow.arrivals import Arrivals, drained
+from tomofly.flow.engine import Engine, Scope
+from tomofly.flow.executor import DaskExecutor, Executor
+from tomofly.flow.folder import is_writable, only_conductor, sweep
+from tomofly.flow.graph import Workflow
+from tomofly.flow.runner import TaskReport
+from tomofly.flow.space import SpaceGuard, free_space
+from tomofly.flow.watch import Watcher
+from tomofly.model import ResourceParams, Settings, SourceParams
+from tomofly.store import Database, SessionRow, TrackRow, intake, retry_while_locked, sessions
+from tomofly.store.intake import NewItem
+
+RECONCILE_S = 0.5
+HEARTBEAT_S = 2.0
+STALE_S = 20.0
+"""A heartbeat older than this is no sign of life."""
+
+STOP_GRACE_S = 10.0
+PREFETCH_S = 0.3
+MAX_PREFETCH = 64
+
+S = TypeVar("S")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """When the conductor ends: after one look (``once``), after silence, or when it is told to."""
+
+    once: bool = False
+    idle_timeout_s: float | None = None
+    on_tick: Callable[[], None] | None = None
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether the session closes without anybody asking."""
+        return self.once or self.idle_timeout_s is not None
+
+
+@dataclass
+class Tally:
+    """What is under way, and how long tasks have taken lately."""
+
+    in_flight: Counter[str] = field(default_factory=Counter)
+    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    busy_s: float = 0.0
+    tasks: int = 0
+
+    def window(self, slots: int) -> int:
+        """How many tasks to have handed out: all slots, and enough waiting to keep short tasks flowing."""
+        if not self.recent_s:
+            return slots
+        mean = max(sum(self.recent_s) / len(self.recent_s), 1e-4)
+        return slots * min(MAX_PREFETCH, max(1, round(PREFETCH_S / mean))) + 1
+
+
+class Conductor:
+    """Runs one session until it is finished or told to stop."""
+
+    def __init__(
+        self, database: Database, session: SessionRow, workflow: Workflow, options: RunOptions
+    ) -> None:
+        self.database = database
+        self.session_id = session.id
+        self.folder = Path(session.folder)
+        self.workflow = workflow
+        self.options = options
+        self.tally = Tally()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._tracks: dict[str, TrackRow] = {}
+        self._paused = ""
+        self._stopping = False
+        self._last_arrival = time.time()
+        self._due = {"reconcile": 0.0, "heartbeat": 0.0, "space": 0.0}
+        self._state = ""
+        self._arrivals = Arrivals()
+        settings = self._load_settings()
+        self.engine = Engine(database, Scope(self.session_id, workflow, self.folder), settings)
+
+    def run(self, executor: Executor | None = None) -> str:
+        """Run; give the state in which the session was left: finished, stopped or failed."""
+        with only_conductor(self.folder, self._name):
+            self._begin()
+            workers = executor or DaskExecutor(
+                self._section("resources", ResourceParams), _scratch(self.folder)
+            )
+            try:
+                self._loop(workers)
+                state = "stopped" if self._stopping else "finished"
+            except BaseException as error:
+                self._write(state="failed", note=str(error) or type(error).__name__, conductor="")
+                raise
+            finally:
+                self._arrivals.stop()
+                workers.close()
+            self._write(state=state, conductor="", heartbeat_at=time.time())
+            return state
+
+    def stop(self) -> None:
+        """End soon: hand out nothing more, and wait a little for what runs."""
+        self._stopping = True
+
+    def _begin(self) -> None:
+        sweep(self.folder)
+        recovered = self.engine.recover()
+        if recovered:
+            log.info("tasks of an earlier run are queued again", tasks=recovered)
+        self._write(
+            state="running", desired="running", conductor=self._name, heartbeat_at=time.time(), note="",
+            closed=False,
+        )  # fmt: skip
+        self.engine.use_settings(self.engine.settings)
+        self._watch()
+
+    def _watch(self) -> None:
+        source = self._section("source", SourceParams)
+        with self.database.read() as connection:
+            known = list(intake.known_sources(connection, self.session_id))
+        self._arrivals.start(Watcher(source, known), source.poll_s, impatient=self.options.once)
+
+    def _loop(self, executor: Executor) -> None:
+        while True:
+            now = time.time()
+            self._reconcile(now)
+            worked = self._step(executor, now)
+            self._heartbeat(now, executor)
+            if self.options.on_tick is not None:
+                self.options.on_tick()
+            if self._stopping:
+                self._drain(executor)
+                return
+            if self._is_finished(now):
+                return
+            if not worked:
+                self._rest(executor)
+
+    def _step(self, executor: Executor, now: float) -> bool:
+        """Take in, commit, plan, hand out; say whether anything happened."""
+        arrived = self._take_in(now)
+        reports = list(drained(executor.reports))
+        self._commit(reports, now)
+        planned = self.engine.plan(now)
+        self._watch_space(now, reports)
+        handed = 0 if self._paused else self._hand_out(executor, now)
+        return bool(arrived or reports or planned or handed)
+
+    def _rest(self, executor: Executor) -> None:
+        """Wait for the next report, but not longer than the next look at the source."""
+        try:
+            report = executor.reports.get(timeout=0.05)
+        except queue.Empty:
+            return
+        self._commit([report, *drained(executor.reports)], time.time())
+
+    def _take_in(self, now: float) -> int:
+        arrivals = self._arrivals.take()
+        if arrivals:
+            self._last_arrival = now
+            self.engine.set_closed(False)
+        items = [
+            NewItem(
+                self.workflow.root_kind, a.key, str(a.path), a.content, acquired_at=a.acquired_at,
+                live=not (self.options.once or self._arrivals.first_look),
+            )
+            for a in arrivals
+        ]  # fmt: skip
+        return self.engine.register(items, now)
+
+    def _commit(self, reports: Sequence[TaskReport], now: float) -> None:
+        for report in reports:
+            self.tally.in_flight[report.order.stage.resources.slot] -= 1
+            self.tally.tasks += 1
+            if report.done_at:
+                self.tally.recent_s.append(report.done_at - report.started_at)
+        self.engine.commit(reports, now)
+
+    def _hand_out(self, executor: Executor, now: float) -> int:
+        handed = 0
+        for slot, count in executor.slots().items():
+            room = self.tally.window(count) - self.tally.in_flight[slot]
+            stages = [
+                stage.name
+                for stage in self.workflow.stages
+                if stage.resources.slot == slot and self._tracks[stage.track].desired == "running"
+            ]
+            threads = getattr(executor, "threads", 1)
+            for order in self.engine.take_orders(stages, room, now, threads):
+                self.tally.in_flight[slot] += 1
+                executor.submit(order)
+                handed += 1
+        return handed
+
+    def _drain(self, executor: Executor) -> None:
+        """Commit what still comes in while stopping; what does not is queued again at the next start."""
+        end = time.monotonic() + STOP_GRACE_S
+        while sum(self.tally.in_flight.values()) > 0 and time.monotonic() < end:
+            self._rest(executor)
+
+    def _reconcile(self, now: float) -> None:
+        """Carry out what people have asked for since the last look."""
+        if now < self._due["reconcile"]:
+            return
+        self._due["reconcile"] = now + RECONCILE_S
+        session, tracks = retry_while_locked(self._wishes)
+        if session.desired == "stopped" and self._state:
+            self._stopping = True
+        before, self._tracks = self._tracks, tracks
+        cleared = [track.name for track in tracks.values() if track.clear_requested]
+        if cleared:
+            self._clear(cleared)
+        if any(before.get(n) and before[n].revision != track.revision for n, track in tracks.items()):
+            self._renew()
+        self._state = self._state or "running"
+
+    def _wishes(self) -> tuple[SessionRow, dict[str, TrackRow]]:
+        with self.database.read() as connection:
+            session = sessions.find_session(connection, self.session_id)
+            tracks = {track.name: track for track in sessions.list_tracks(connection, self.session_id)}
+        missing = [name for name in self.workflow.tracks if name not in tracks]
+        if missing:
+            with self.database.begin() as connection:
+                sessions.add_tracks(connection, self.session_id, missing, session.revision)
+            return self._wishes()
+        return session, tracks
+
+    def _clear(self, tracks: Sequence[str]) -> None:
+        stages = [stage.name for stage in self.workflow.stages if stage.track in tracks]
+        log.info("clearing", tracks=list(tracks))
+        self.engine.clear(stages)
+        with self.database.begin() as connection:
+            sessions.update_tracks(connection, self.session_id, tracks, clear_requested=False)
+
+    def _renew(self) -> None:
+        """Put the settings that the tracks now have in force."""
+        before = self._section("source", SourceParams)
+        self.engine.use_settings(self._load_settings())
+        if self._section("source", SourceParams) != before:
+            self._arrivals.stop()
+            self._watch()
+
+    def _load_settings(self) -> dict[str, Settings]:
+        with self.database.read() as connection:
+            tracks = {track.name: track for track in sessions.list_tracks(connection, self.session_id)}
+            latest = sessions.find_session(connection, self.session_id).revision
+            revisions = {n: tracks[n].revision if n in tracks else latest for n in self.workflow.tracks}
+            documents = {
+                revision: sessions.settings_document(connection, self.session_id, revision)
+                for revision in sorted(set(revisions.values()))
+            }
+        return {name: self.workflow.settings(documents[revision]) for name, revision in revisions.items()}
+
+    def _section(self, name: str, kind: type[S]) -> S:
+        section = self.engine.settings[self.workflow.tracks[0]][name]
+        if not isinstance(section, kind):
+            raise TypeError(f"section '{name}' is no {kind.__name__}")
+        return section
+
+    def _watch_space(self, now: float, reports: Sequence[TaskReport]) -> None:
+        """Pause with an alert while the disk is full or cannot be written, and go on by itself."""
+        trouble = next((report.reason for report in reports if report.storage), "")
+        if now < self._due["space"] and not trouble:
+            return
+        self._due["space"] = now + HEARTBEAT_S
+        resources = self._section("resources", ResourceParams)
+        guard = SpaceGuard(int(resources.minimum_free_gb * 1e9))
+        verdict = guard.judge(free_space(self.folder).free, bool(self._paused))
+        message = verdict.message if verdict.pause else trouble
+        if not message and not is_writable(self.folder):
+            message = f"The session's folder {self.folder} cannot be written. Processing goes on when it can."
+        if message != self._paused:
+            self._paused = message
+            retry_while_locked(lambda: self._announce_pause(message, now))
+
+    def _announce_pause(self, message: str, now: float) -> None:
+        with self.database.begin() as connection:
+            sessions.update_tracks(connection, self.session_id, paused=message)
+            if message:
+                sessions.raise_alert(connection, self.session_id, "disk", message, now, level="critical")
+            else:
+                sessions.end_alert(connection, self.session_id, "disk", now)
+
+    def _heartbeat(self, now: float, executor: Executor) -> None:
+        if now < self._due["heartbeat"]:
+            return
+        self._due["heartbeat"] = now + HEARTBEAT_S
+        space = free_space(self.folder)
+        vitals = {
+            "free_bytes": space.free, "total_bytes": space.total, "pending_files": self._arrivals.pending,
+            "watch_problem": self._arrivals.problem, "workers": executor.slots().get("compute", 0),
+            "in_flight": sum(self.tally.in_flight.values()), "idle": self.engine.settled(),
+        }  # fmt: skip
+        self._write(heartbeat_at=now, vitals=vitals)
+        self._announce_watch(now)
+
+    def _announce_watch(self, now: float) -> None:
+        problem = self._arrivals.problem
+        with self.database.begin() as connection:
+            if problem:
+                sessions.raise_alert(connection, self.session_id, "source", problem, now)
+            else:
+                sessions.end_alert(connection, self.session_id, "source", now)
+
+    def _is_finished(self, now: float) -> bool:
+        if not self.options.ends_by_itself or self._paused:
+            return False
+        if not self._arrivals.looked or self._arrivals.pending or self._arrivals.waiting:
+            return False
+        patience = 0.0 if self.options.once else self.options.idle_timeout_s or 0.0
+        if now - self._last_arrival < patience or not self.engine.settled():
+            return False
+        if not self.engine.closed:
+            self.engine.set_closed(True)
+            self._write(closed=True)
+            return False
+        return sum(self.tally.in_flight.values()) == 0
+
+    def _write(self, **values: object) -> None:
+        def work() -> None:
+            with self.database.begin() as connection:
+                sessions.update_session(connection, self.session_id, **values)
+
+        retry_while_locked(work)
+
+
+def _scratch(folder: Path) -> Path:
+    return folder / ".work" / "dask"

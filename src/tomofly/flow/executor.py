@@ -1,0 +1,141 @@
+"""Dask as the executor: an embedded cluster by default, a running scheduler by its address."""
+
+import os
+import queue
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+import dask
+import psutil
+from distributed import Client, Future, KilledWorker, LocalCluster
+
+from tomofly.flow.runner import TaskOrder, TaskReport, run_task
+from tomofly.model import ResourceParams, TomoflyError
+
+CONNECT_TIMEOUT_S = 20
+SINGLE_THREADED = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+}
+
+
+class Executor(Protocol):
+    """What the conductor needs of an executor."""
+
+    reports: "queue.SimpleQueue[TaskReport]"
+
+    def slots(self) -> dict[str, int]:
+        """How many tasks of each pool can run at the same time."""
+
+    def submit(self, order: TaskOrder) -> None:
+        """Have a task run; its report will appear in ``reports``."""
+
+    def close(self) -> None:
+        """Stop everything that was started."""
+
+
+class DaskExecutor:
+    """Tasks as Dask futures; computing and moving files are Dask resources of their own."""
+
+    def __init__(self, params: ResourceParams, scratch: Path) -> None:
+        self.reports: queue.SimpleQueue[TaskReport] = queue.SimpleQueue()
+        self._orders: dict[str, TaskOrder] = {}
+        self._cluster: LocalCluster | None = None
+        self._restricted = not params.scheduler
+        _configure()
+        if params.scheduler:
+            self._client = _connect(params.scheduler)
+        else:
+            self._cluster = _local_cluster(params, scratch)
+            self._client = Client(self._cluster, set_as_default=False)
+        self._workers = worker_count(params)
+        self.threads = max(1, (os.cpu_count() or 1) // self._workers) if self._cluster else 1
+
+    def slots(self) -> dict[str, int]:
+        """How many tasks of each pool can run at the same time."""
+        if self._cluster is not None:
+            return {"compute": self._workers, "transfer": max(2, self._workers)}
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        threads = sum(worker["nthreads"] for worker in workers)
+        return {"compute": max(1, threads), "transfer": 2}
+
+    def submit(self, order: TaskOrder) -> None:
+        """Have a task run; its report will appear in ``reports``."""
+        key = f"{order.stage.name}-{order.task_id}-{uuid.uuid4().hex[:8]}"
+        self._orders[key] = order
+        options: dict[str, Any] = {"resources": {order.stage.resources.slot: 1}} if self._restricted else {}
+        future = self._client.submit(run_task, order, key=key, pure=False, retries=0, **options)
+        future.add_done_callback(self._collect)
+
+    def _collect(self, future: Future[TaskReport]) -> None:
+        order = self._orders.pop(str(future.key), None)
+        if order is None:
+            return
+        if future.status == "finished":
+            self.reports.put(future.result())
+        else:
+            self.reports.put(_loss(order, future))
+        future.release()
+
+    def close(self) -> None:
+        """Stop the workers, or leave those of another scheduler."""
+        self._orders.clear()
+        self._client.close(timeout=5)
+        if self._cluster is not None:
+            self._cluster.close(timeout=10)
+
+
+def worker_count(params: ResourceParams) -> int:
+    """Give the number of worker processes that the settings mean on this machine."""
+    return params.workers or len(os.sched_getaffinity(0))
+
+
+def _loss(order: TaskOrder, future: Future[TaskReport]) -> TaskReport:
+    error = future.exception() if future.status == "error" else None
+    if error is not None and not isinstance(error, KilledWorker):
+        return TaskReport(order, 0.0, 0.0, "", reason=f"The task could not be handed over: {error!r}")
+    reason = "The worker process died, killed by the system or out of memory"
+    return TaskReport(order, 0.0, 0.0, "", reason=reason, lost=True)
+
+
+def _configure() -> None:
+    dask.config.set(
+        {
+            # A task that kills its worker is counted and retried by the session, where it can be seen.
+            "distributed.scheduler.allowed-failures": 0,
+            "distributed.worker.daemon": True,
+            "distributed.admin.log-length": 0,
+            "distributed.diagnostics.nvml": False,
+        }
+    )
+
+
+def _local_cluster(params: ResourceParams, scratch: Path) -> LocalCluster:
+    workers = worker_count(params)
+    total = params.memory_gb * 1e9 or 0.8 * psutil.virtual_memory().total
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=3,
+        processes=True,
+        host="127.0.0.1",
+        scheduler_port=0,
+        dashboard_address=None,
+        memory_limit=int(total / workers),
+        local_directory=str(scratch),
+        resources={"compute": 1, "transfer": 2},
+        env=SINGLE_THREADED,
+        silence_logs="CRITICAL",
+    )
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except OSError as error:
+        raise TomoflyError(
+            f"No Dask scheduler answers at {address}",
+            "Start one with `dask scheduler`, or leave resources.scheduler empty",
+        ) from error

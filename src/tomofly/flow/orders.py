@@ -1,0 +1,120 @@
+"""Orders: queued tasks with everything that a worker needs to run them."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, RowMapping
+
+from tomofly.flow.planner import expected_fingerprint
+from tomofly.flow.runner import TaskOrder
+from tomofly.flow.views import item_ref
+from tomofly.model import Flag, FoldStage, GroupStage, Member, Result, Settings, Stage
+from tomofly.store import dispatch, planning
+from tomofly.store.dispatch import StoredResult
+
+if TYPE_CHECKING:
+    from tomofly.flow.engine import Scope
+
+
+class OrderBook:
+    """Writes orders for task rows, with a few queries for a whole batch."""
+
+    def __init__(self, scope: "Scope") -> None:
+        self._scope = scope
+
+    def write(
+        self,
+        connection: Connection,
+        rows: Sequence[RowMapping],
+        settings: Mapping[str, Settings],
+        threads: int,
+    ) -> list[TaskOrder]:
+        """Write one order per task row."""
+        workflow = self._scope.workflow
+        needs = sorted({need for row in rows for need in workflow[row["stage"]].needs})
+        results = dispatch.results_of(connection, [row["item_id"] for row in rows], needs) if needs else {}
+        return [self._order(connection, row, results, settings, threads) for row in rows]
+
+    def is_current(self, order: TaskOrder, settings: Mapping[str, Settings]) -> bool:
+        """Say whether the inputs at hand are those that the wanted result is named after."""
+        stage = order.stage
+        inputs: object = [order.inputs[need].identity for need in stage.needs if need in order.inputs]
+        if isinstance(stage, FoldStage):
+            return True
+        if isinstance(stage, GroupStage):
+            inputs = sorted((member.item.key, member.result.identity) for member in order.members)
+        elif not stage.needs:
+            inputs = order.item.content
+        return expected_fingerprint(stage, settings[stage.track], inputs) == order.wanted
+
+    def _order(
+        self,
+        connection: Connection,
+        row: RowMapping,
+        results: Mapping[tuple[int, str], StoredResult],
+        settings: Mapping[str, Settings],
+        threads: int,
+    ) -> TaskOrder:
+        stage = self._scope.workflow[row["stage"]]
+        folder = self._scope.folder
+        item = row["item_id"]
+        inputs = {need: results[item, need] for need in stage.needs if (item, need) in results}
+        members, consumed = self._members(connection, row, stage)
+        mine = settings[stage.track]
+        return TaskOrder(
+            task_id=row["id"],
+            item_id=item,
+            stage=stage,
+            wanted=row["wanted"],
+            item=item_ref(row),
+            params=mine[stage.name].model_dump(),
+            shared={section: mine[section] for section in stage.reads},
+            folder=folder,
+            work=folder / ".work" / f"{row['id']}-{uuid.uuid4().hex[:12]}",
+            inputs={need: _result(folder, stored) for need, stored in inputs.items()},
+            members=members,
+            consumed=consumed,
+            mode=row["mode"],
+            checkpoint=self._checkpoint(connection, row, stage),
+            threads=threads,
+        )
+
+    def _members(
+        self, connection: Connection, row: RowMapping, stage: Stage
+    ) -> tuple[tuple[Member, ...], tuple[tuple[int, str], ...]]:
+        """Give the members of a group, or the elements that a fold takes in, and what they are."""
+        if not isinstance(stage, GroupStage | FoldStage):
+            return (), ()
+        only_new = row["mode"] == "open"
+        elements = planning.fold_elements(connection, row["item_id"], only_new=only_new)
+        ids = [child for child, _, _ in elements]
+        items = planning.items_by_id(connection, ids)
+        if isinstance(stage, GroupStage):
+            ids = [child for child in ids if not items[child]["excluded"]]
+        need = stage.needs[0]
+        results = dispatch.results_of(connection, ids, [need])
+        members = tuple(
+            Member(item_ref(items[child]), _result(self._scope.folder, results[child, need]))
+            for child in ids
+            if (child, need) in results
+        )
+        return members, tuple(
+            (child, identity) for child, _, identity in elements if (child, need) in results
+        )
+
+    def _checkpoint(self, connection: Connection, row: RowMapping, stage: Stage) -> Path | None:
+        if not isinstance(stage, FoldStage) or row["mode"] != "open":
+            return None
+        stored = dispatch.product_path(connection, row["id"], "checkpoint")
+        return None if stored is None else self._scope.folder / stored
+
+
+def _result(folder: Path, stored: StoredResult) -> Result:
+    return Result(
+        identity=stored.identity,
+        products={name: folder / path for name, path in stored.products.items()},
+        metrics=stored.metrics,
+        flags=tuple(Flag(code, message) for code, message in stored.flags),
+    )
