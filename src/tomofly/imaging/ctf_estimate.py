@@ -30,6 +30,9 @@ LEAST_LOG_LIKELIHOOD_GAIN = 25.0
 # A tile is too short when rings at the end of the ring come from further apart than this part of it.
 LONGEST_LAG_FRACTION = 0.25
 LARGEST_BOX_PX = 1024
+LARGEST_TILE_FRACTION = 0.5
+# The last fit goes a little further than the rings are seen by eye; the likelihood ignores what is not there.
+REACH_BEYOND_FIT = 1.15
 # Another defocus this close in log likelihood is a real alternative.
 AMBIGUOUS_LOG_LIKELIHOOD = 5.0
 AMBIGUOUS_DISTANCE_ANGSTROM = 500.0
@@ -112,9 +115,10 @@ def estimate_ctf(
 
     `image` (y, x), or (sum, y, x) for sums of frames whose spectra are averaged. The second of
     `resolution_range_angstrom` may be None: the search uses 5 Å, and the fit goes as far as the Thon rings.
-    `box_px` is doubled where the rings turn out too narrow for it. `phase_shift_range_deg` None holds the
-    phase shift at 0. Raises ValueError for input that can have no CTF: NaN, constant, too small, senseless
-    settings. Images without Thon rings give an estimate flagged "no_thon_rings".
+    `box_px` grows where the rings turn out too narrow for it. `phase_shift_range_deg` None holds the phase
+    shift at 0, otherwise it is sought in that range. Raises ValueError for input that can have no CTF: NaN,
+    constant, too small, senseless settings. Images without Thon rings give an estimate flagged
+    "no_thon_rings".
 
     Power spectrum: Welch (1967); likelihood: Whittle (1953); CTF model: Rohou & Grigorieff (2015).
     """
@@ -122,10 +126,12 @@ def estimate_ctf(
     search = _checked_search(optics, defocus_range_angstrom, resolution_range_angstrom, phase_shift_range_deg)
     spectrum = tile_power_spectrum(image, pixel_size_angstrom, box_px, threads)
     fits = _fit_candidates(spectrum, search)
-    if _needs_larger_box(spectrum, fits[0], search, image.shape[-2:]):
-        spectrum = tile_power_spectrum(image, pixel_size_angstrom, 2 * spectrum.box_px, threads)
-        fits = _fit_candidates(spectrum, search)
-    return _described(spectrum, search, fits)
+    resolution = fit_resolution(ctf_profile(_whole_ring(spectrum, search), optics, fits[0]))
+    larger = _box_for(spectrum, fits[0], search, resolution, image.shape[-2:])
+    if larger > spectrum.box_px:
+        spectrum = tile_power_spectrum(image, pixel_size_angstrom, larger, threads)
+    fit = _final_fit(spectrum, search, fits[0], resolution)
+    return _described(spectrum, search, fit, fits)
 
 
 def _checked_search(
@@ -160,24 +166,45 @@ def _fit_candidates(spectrum: PowerSpectrum, search: _Search) -> list[CtfFit]:
     return sorted(fits, key=lambda fit: -fit.log_likelihood_gain)
 
 
-def _needs_larger_box(
-    spectrum: PowerSpectrum, fit: CtfFit, search: _Search, shape_yx: tuple[int, ...]
-) -> bool:
-    """Whether tiles of twice the side would show the rings better, and fit the image at least twice."""
-    frequency = np.array([1.0 / SEARCH_RESOLUTION_ANGSTROM if search.high is None else search.high])
+def _whole_ring(spectrum: PowerSpectrum, search: _Search) -> ThonRing:
+    """Everything from the coarsest resolution asked for to Nyquist, for the profile."""
+    return thon_ring(spectrum, search.low, spectrum.nyquist, mask_ice=False)
+
+
+def _box_for(
+    spectrum: PowerSpectrum,
+    fit: CtfFit,
+    search: _Search,
+    resolution: float | None,
+    shape_yx: tuple[int, ...],
+) -> int:
+    """The box that resolves the rings as far as they are seen, within what the image allows."""
+    usual = 1.0 / SEARCH_RESOLUTION_ANGSTROM if search.high is None else search.high
+    frequency = np.array([usual if resolution is None else max(usual, 1.0 / resolution)])
     lag = float(ripple_lag(frequency, fit.parameters.defocus_u, search.optics)[0])
-    room = 2 * spectrum.box_px <= LARGEST_BOX_PX and 4 * spectrum.tile_px <= min(shape_yx)
-    return room and lag > LONGEST_LAG_FRACTION * spectrum.tile_length_angstrom
+    growth = lag / (LONGEST_LAG_FRACTION * spectrum.tile_length_angstrom)
+    room = LARGEST_TILE_FRACTION * min(shape_yx) / spectrum.tile_px
+    wanted = spectrum.box_px * min(growth, room)
+    return int(min(64 * np.ceil(wanted / 64), LARGEST_BOX_PX))
 
 
-def _described(spectrum: PowerSpectrum, search: _Search, fits: list[CtfFit]) -> CtfEstimate:
-    """The best fit, taken as far as the rings reach, with everything a person wants to know of it."""
+def _final_fit(spectrum: PowerSpectrum, search: _Search, fit: CtfFit, resolution: float | None) -> CtfFit:
+    """`fit` refined once more with all the frequencies that show rings, where that is left to us."""
+    high = 1.0 / SEARCH_RESOLUTION_ANGSTROM if search.high is None else search.high
+    if search.high is None and resolution is not None:
+        high = max(high, REACH_BEYOND_FIT / resolution)
+    ring = thon_ring(spectrum, search.low, high, mask_ice=search.high is None)
+    p = fit.parameters
+    start = CtfCandidate(
+        p.mean_defocus, p.astigmatism_cos, p.astigmatism_sin, float(np.rad2deg(p.phase_shift_rad)), 0.0
+    )
+    return refine_ctf(ring, search.optics, start, fit_phase=search.fit_phase)
+
+
+def _described(spectrum: PowerSpectrum, search: _Search, fit: CtfFit, fits: list[CtfFit]) -> CtfEstimate:
+    """The final `fit` with everything a person wants to know of it; `fits` are those of the search."""
     optics = search.optics
-    whole = thon_ring(spectrum, search.low, spectrum.nyquist, mask_ice=False)
-    profile = ctf_profile(whole, optics, fits[0])
-    fit = _extended_fit(spectrum, search, fits[0], fit_resolution(profile))
-    if fit is not fits[0]:
-        profile = ctf_profile(whole, optics, fit)
+    profile = ctf_profile(_whole_ring(spectrum, search), optics, fit)
     resolution = fit_resolution(profile)
     aliasing = aliasing_resolution(spectrum.step, spectrum.nyquist, fit.parameters.defocus_u, optics)
     p = fit.parameters
@@ -198,24 +225,9 @@ def _described(spectrum: PowerSpectrum, search: _Search, fits: list[CtfFit]) -> 
         log_likelihood_gain=fits[0].log_likelihood_gain,
         box_px=spectrum.box_px,
         profile=profile,
-        spectrum_2d=display_spectrum(spectrum, profile, fit.parameters, optics),
+        spectrum_2d=display_spectrum(spectrum, profile, p, optics),
         flags=_flags(search, fits, fit, resolution, aliasing),
     )
-
-
-def _extended_fit(spectrum: PowerSpectrum, search: _Search, fit: CtfFit, resolution: float | None) -> CtfFit:
-    """`fit` refined once more with all the frequencies that show rings, where that is left to us."""
-    if search.high is not None or resolution is None:
-        return fit
-    high = 1.15 / resolution
-    if high <= 1.02 / SEARCH_RESOLUTION_ANGSTROM:
-        return fit
-    ring = thon_ring(spectrum, search.low, high, mask_ice=True)
-    p = fit.parameters
-    start = CtfCandidate(
-        p.mean_defocus, p.astigmatism_cos, p.astigmatism_sin, float(np.rad2deg(p.phase_shift_rad)), 0.0
-    )
-    return refine_ctf(ring, search.optics, start, fit_phase=search.fit_phase)
 
 
 def _standard_errors(fit: CtfFit) -> tuple[float, float, float, float]:

@@ -15,14 +15,16 @@ from scipy.optimize import nnls
 from tomofly.imaging.ctf import CtfOptics
 from tomofly.imaging.ctf_ring import BACKGROUND_SPLINES, FloatVector, ThonRing, spline_basis
 from tomofly.imaging.ctf_search import HALF_ASTIGMATISM_PRIOR_ANGSTROM, CtfCandidate
-from tomofly.imaging.spectrum import taper_coherence
+from tomofly.imaging.spectrum import taper_coherence, taper_noise
 
 DEPTH_SPLINES = 6
-LARGEST_DEPTH = 0.95
+LARGEST_DEPTH = 0.6
 # Samples that stick out by more than this many standard deviations (lattice spots) count as this much.
 OUTLIER_SIGMAS = 6.0
 # Steps are converged where they are this small against the standard error.
 CONVERGED_SIGMAS = 0.02
+# The likelihood is close to quadratic only while no ring moves by more than about a third of its spacing.
+LARGEST_TURN_RAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class RingModel:
         self.background_basis = spline_basis(bins, low, high, BACKGROUND_SPLINES)
         self.depth_basis = spline_basis(bins, low, high, DEPTH_SPLINES)
         self.power = ring.power
+        self.slope_per_defocus = 2 * optics.defocus_coefficient * ring.frequency
+        self.fixed_slope = 4 * optics.spherical_coefficient * ring.frequency**3
 
     def chi(self, p: FloatVector) -> FloatVector:
         """Phase at each sample for (mean, cos, sin, phase)."""
@@ -100,13 +104,19 @@ class RingModel:
         return np.asarray(self.phase_per_defocus * defocus + self.fixed_phase + p[3])
 
     def coherence(self, p: FloatVector) -> FloatVector:
-        """What the finite tile leaves of the rings at each sample; the astigmatism hardly matters."""
-        frequency = self.ring.frequency
-        slope = np.abs(
-            2 * self.optics.defocus_coefficient * p[0] * frequency
-            - 4 * self.optics.spherical_coefficient * frequency**3
-        )
-        return taper_coherence(slope * self.x_share) * taper_coherence(slope * self.y_share)
+        """What the finite tile leaves of the rings at each sample."""
+        x, y = self._lag_fractions(p)
+        return taper_coherence(x) * taper_coherence(y)
+
+    def noise(self, p: FloatVector) -> FloatVector:
+        """Variance, at each sample, of the noise that ripples like the rings, over that of white noise."""
+        x, y = self._lag_fractions(p)
+        return taper_noise(x) * taper_noise(y)
+
+    def _lag_fractions(self, p: FloatVector) -> tuple[FloatVector, FloatVector]:
+        """Tiles, along x and y, over which the CTF carries each frequency, without astigmatism."""
+        slope = self.slope_per_defocus * p[0] - self.fixed_slope
+        return slope * self.x_share, slope * self.y_share
 
     def smooth_curves(self, ripple: FloatVector, weight: FloatVector) -> tuple[FloatVector, FloatVector]:
         """Background and depth by radial bin: least squares with both held at 0 or more."""
@@ -140,11 +150,16 @@ class RingModel:
 
 @dataclass(frozen=True)
 class _State:
-    """One evaluation of the model at given parameters and smooth curves."""
+    """One evaluation of the model at given parameters and smooth curves.
+
+    `information` is the Fisher information of independent samples, `score_variance` the variance that the
+    gradient really has.
+    """
 
     likelihood: float
     gradient: FloatVector
     information: FloatVector
+    score_variance: FloatVector
     expected: FloatVector
     misfit: float
 
@@ -157,7 +172,7 @@ def refine_ctf(
     fit_phase: bool,
     iterations: int = 12,
 ) -> CtfFit:
-    """Maximise the likelihood from `start` by Fisher scoring with a damped step (Levenberg 1944)."""
+    """Maximise the likelihood from `start` by Fisher scoring; the smooth curves follow each step."""
     model = RingModel(ring, optics)
     free = np.array([True, True, True, fit_phase])
     p = np.array(
@@ -170,18 +185,13 @@ def refine_ctf(
     )
     ripple, curves = _settled_curves(model, p)
     state = _evaluate(model, p, ripple, curves)
-    damping = 1e-3
     for _ in range(iterations):
-        step = _damped_step(state, free, damping)
-        trial = p + step
-        trial_ripple, trial_curves = _updated_curves(model, trial, state.expected)
-        trial_state = _evaluate(model, trial, trial_ripple, trial_curves)
-        if trial_state.likelihood >= state.likelihood - 1e-6:
-            p, state, curves, damping = trial, trial_state, trial_curves, damping * 0.2
-            if float(step @ state.information @ step) < CONVERGED_SIGMAS**2:
-                break
-        else:
-            damping = max(damping * 10.0, 1e-2)
+        step = _bounded_step(model, state, free)
+        p = p + step
+        ripple, curves = _updated_curves(model, p, state.expected)
+        state = _evaluate(model, p, ripple, curves)
+        if float(step @ state.information @ step) < CONVERGED_SIGMAS**2:
+            break
     flat = _evaluate(model, p, ripple, _flat_curves(model))
     return CtfFit(
         parameters=CtfParameters(*(float(value) for value in p)),
@@ -242,26 +252,29 @@ def _evaluate(
         likelihood=likelihood,
         gradient=dof * (jacobian @ residual) - prior * p,
         information=dof * (jacobian @ jacobian.T) + np.diag(prior),
+        score_variance=dof * ((jacobian * model.noise(p)) @ jacobian.T) + np.diag(prior),
         expected=expected,
         misfit=float(model.ring.single_dof * np.mean(residual**2)),
     )
 
 
-def _damped_step(
-    state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]], damping: float
+def _bounded_step(
+    model: RingModel, state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> FloatVector:
-    """Newton step with the Fisher information, shortened along its own diagonal; fixed parameters stay."""
-    information = state.information[np.ix_(free, free)]
-    scaled = information + damping * np.diag(np.diag(information)) + 1e-12 * np.eye(information.shape[0])
+    """Fisher scoring step of the free parameters, cut where it would turn the outermost rings too far."""
+    both = np.ix_(free, free)
     step = np.zeros(free.size)
-    step[free] = np.linalg.solve(scaled, state.gradient[free])
-    return step
+    step[free] = np.linalg.solve(
+        state.information[both] + 1e-12 * np.eye(int(free.sum())), state.gradient[free]
+    )
+    turn = float(model.phase_per_defocus.max() * np.abs(step[:3]).sum() + abs(step[3]))
+    return step * min(1.0, LARGEST_TURN_RAD / max(turn, 1e-12))
 
 
 def _covariance(state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatVector:
-    """Inverse Fisher information, widened where the residuals are larger than counting noise."""
+    """Covariance of the estimate (Huber 1967), widened where the residuals exceed counting noise."""
     covariance = np.zeros((free.size, free.size))
-    information = state.information[np.ix_(free, free)]
-    inverse = np.linalg.pinv(information + 1e-12 * np.eye(information.shape[0]), hermitian=True)
-    covariance[np.ix_(free, free)] = inverse * max(1.0, state.misfit)
+    both = np.ix_(free, free)
+    inverse = np.linalg.pinv(state.information[both] + 1e-12 * np.eye(int(free.sum())), hermitian=True)
+    covariance[both] = inverse @ state.score_variance[both] @ inverse * max(1.0, state.misfit)
     return covariance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ TAPER_FRACTION = 0.25
 FINEST_RESOLUTION_ANGSTROM = 2.8
 SMALLEST_TILE_PX = 64
 
+FloatArray = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class PowerSpectrum:
@@ -27,7 +30,7 @@ class PowerSpectrum:
     that an average over the whole half plane has; `tile_count` the number of tiles.
     """
 
-    power: npt.NDArray[np.float64]
+    power: FloatArray
     step: float
     tile_px: int
     tile_length_angstrom: float
@@ -55,17 +58,43 @@ def tile_taper(length: int) -> npt.NDArray[np.float32]:
     return window.astype(np.float32)
 
 
-def taper_coherence(lag_fraction: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def taper_coherence(lag_fraction: FloatArray) -> FloatArray:
     """How much of a ripple in the spectrum survives the finite tile.
 
     A ripple of period 1/lag in the spectrum is a correlation at distance `lag` in the image; the window keeps
     its own normalised autocorrelation there. `lag_fraction`: lag / tile length, any shape. Returns 0 to 1.
     """
+    return _at_lag(lag_fraction, _taper_tables()[0])
+
+
+def taper_noise(lag_fraction: FloatArray) -> FloatArray:
+    """Variance of the noise that a ripple meets, over that of white noise on the samples; 0 to 1.
+
+    Overlapping, tapered tiles give neighbouring samples a common part. Against a fast ripple that part
+    averages out, so the noise falls with the lag, as the ripple itself does.
+    """
+    return _at_lag(lag_fraction, _taper_tables()[1])
+
+
+@lru_cache(maxsize=1)
+def _taper_tables() -> tuple[FloatArray, FloatArray]:
+    """Of an endless row of tiles: the weight given to pixel pairs at each lag, as sum and sum squared."""
     samples = 256
-    window = tile_taper(samples).astype(np.float64)
-    correlation = np.correlate(window, window, mode="full")[samples - 1 :]
-    lags = np.arange(samples) / samples
-    return np.asarray(np.interp(np.abs(lag_fraction), lags, correlation / correlation[0], right=0.0))
+    window = np.concatenate((tile_taper(samples).astype(np.float64), np.zeros(samples)))
+    hop = round((1.0 - TAPER_FRACTION) * samples)
+    signal, noise = np.zeros(samples), np.zeros(samples)
+    for lag in range(samples):
+        pairs = window[:samples] * window[lag : lag + samples]
+        cover = np.zeros(hop)
+        np.add.at(cover, np.arange(samples) % hop, pairs)
+        signal[lag], noise[lag] = cover.sum(), np.square(cover).sum()
+    return signal / signal[0], noise / noise[0]
+
+
+def _at_lag(lag_fraction: FloatArray, table: FloatArray) -> FloatArray:
+    """Read a table over lags 0 to 1 tile, to the nearest of its entries; nothing is left beyond."""
+    index = np.minimum((np.abs(lag_fraction) * table.size + 0.5).astype(np.int64), table.size)
+    return np.append(table, 0.0)[index]
 
 
 def tile_power_spectrum(
@@ -147,7 +176,7 @@ def tile_starts(length: int, tile: int) -> list[int]:
 
 def _sum_of_tiles(
     stack: npt.NDArray[Any], corners: list[tuple[int, int, int]], taper: npt.NDArray[np.float32], crop: int
-) -> tuple[npt.NDArray[np.float64], int]:
+) -> tuple[FloatArray, int]:
     """Sum of the cropped, self-normalised power spectra of some tiles, and how many had any power."""
     tile = taper.size
     half = crop // 2
