@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from eer_writer import random_frames, write_eer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.formats.eer_writer import random_frames, write_eer
 from tomofly.formats.completeness import probe
 from tomofly.formats.mrc import write_image
 

@@ -6,8 +6,8 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from eer_writer import random_frames, write_eer
 
+from tests.formats.eer_writer import random_frames, write_eer
 from tomofly.formats.completeness import probe
 from tomofly.formats.eer import EerRendering, plan_fractions
 from tomofly.formats.errors import BadFile

@@ -67,6 +67,11 @@ def test_half_floats_come_back_as_float32(tmp_path: Path) -> None:
     assert np.allclose(got, array, atol=2e-3)
 
 
+def test_what_a_half_float_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="65504"):
+        write_image(tmp_path / "a.mrc", np.full((13, 17), 1e5, "f4"), 1.0, float16=True)
+
+
 def test_unsigned_bytes_are_stored_as_uint16(tmp_path: Path) -> None:
     write_image(tmp_path / "a.mrc", np.full((13, 17), 200, np.uint8), 1.0)
     got, _ = read_image(tmp_path / "a.mrc")

@@ -29,6 +29,7 @@ _IMOD_PACKED_BYTES = 16
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", FOUR_BIT_MODE: "u1"}
 _COMPLEX_MODES = {3: "complex int16", 4: "complex float32"}
 _LARGEST_SIDE = 1 << 20
+_LARGEST_HALF = 65504
 _PLAUSIBLE_PIXEL_ANGSTROM = (1e-3, 1e5)
 
 
@@ -119,10 +120,13 @@ def write_image(
 
     int8, int16, uint16 and float32 are stored as they are, uint8 as uint16, other numbers as float32;
     `float16` stores half floats (mode 12). A stack is marked as images, not a volume (mz 1), as RELION and
-    IMOD expect of `.mrcs`. The header carries minimum, maximum, mean and deviation.
+    IMOD expect of `.mrcs`. The header carries minimum, maximum, mean and deviation. Raises ValueError for
+    another rank, or a value too large for a half float.
     """
     if array.ndim not in {2, 3} or array.size == 0:
         raise ValueError(f"an image has 2 axes and a stack 3, none empty: got shape {array.shape}")
+    if float16 and np.abs(array, dtype=np.float32).max() > _LARGEST_HALF:
+        raise ValueError(f"half floats end at {_LARGEST_HALF}: scale {Path(path).name} down or store float32")
     stored = np.ascontiguousarray(array, dtype=_stored_dtype(array.dtype, float16))
     with Path(path).open("wb") as target:
         target.write(_new_header(stored, pixel_size_angstrom, labels).tobytes())
@@ -245,4 +249,6 @@ def _mean_and_deviation(stored: NDArray[Any]) -> tuple[float, float]:
         [(image.sum(dtype=np.float64), np.square(image, dtype=np.float64).sum()) for image in images]
     )
     mean, square = sums.sum(axis=0) / stored.size
+    if not np.isfinite(square):  # an image with a pixel that is no number has no mean either
+        return float(mean), float("nan")
     return float(mean), float(np.sqrt(max(0.0, square - mean**2)))

@@ -157,7 +157,7 @@ class _PageReader:
         metadata = b""
         for tag, kind, values, inline in struct.iter_unpack(entry, raw[: count * entry_width]):
             place = self._value(kind, values, inline, tag in _NUMBERS or tag == EER_METADATA)
-            if tag in _NUMBERS:
+            if tag in _NUMBERS and values:
                 tags[tag] = self._numbers(kind, values, place)
             elif tag == EER_METADATA:
                 metadata = place
