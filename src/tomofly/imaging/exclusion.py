@@ -13,8 +13,13 @@ from scipy import ndimage
 
 from tomofly.imaging.binning import bin_mean
 
-PIXELS_PER_DIAMETER = 10  # coarse enough to be quick, fine enough to draw a contaminant the size of a particle
+Image = NDArray[np.float32]
+
+PIXELS_PER_DIAMETER = (
+    10  # coarse enough to be quick, fine enough to draw a contaminant the size of a particle
+)
 SMOOTHING_DIAMETERS = 0.4  # sigma of the Gaussian; at this width a phase object has lost its contrast
+OUTLINE_DIAMETERS = 0.12  # the same for drawing the outline of what was found
 SEED_SIGMA = 6.0  # a dark spot of contamination has to be this deep somewhere ...
 EDGE_SIGMA = 3.0  # ... and reaches out to here
 STEP_SIGMA = 8.0  # two flat levels further apart than this are two materials
@@ -29,7 +34,7 @@ class Exclusion:
     """Where not to pick.
 
     ``mask`` (y, x) is True in bad areas, at a sampling ``scale`` times coarser than the image: mask pixel i
-    covers unbinned pixels ``i * scale`` to ``(i + 1) * scale - 1``. The fractions are parts of the image area.
+    covers unbinned pixels ``i * scale`` to ``(i + 1) * scale - 1``. Fractions are parts of the image area.
     """
 
     mask: NDArray[np.bool_]
@@ -52,7 +57,11 @@ class Exclusion:
 
 
 def exclusion_mask(
-    image: NDArray[np.float32], *, pixel_size_angstrom: float, diameter_angstrom: float, inverted: bool = False
+    image: NDArray[np.float32],
+    *,
+    pixel_size_angstrom: float,
+    diameter_angstrom: float,
+    inverted: bool = False,
 ) -> Exclusion:
     """Find contamination, carbon, gold and dead borders in a micrograph (y, x).
 
@@ -67,13 +76,16 @@ def exclusion_mask(
     edge = _dead_border(coarse)
     level = _smoothed(coarse, edge, SMOOTHING_DIAMETERS * diameter)
     carbon = _darker_material(level, edge)
-    dark = _dark_spots(level, edge | carbon, diameter)
-    opaque = _opaque(level, edge | carbon | dark) & (carbon | dark) if not inverted else np.zeros_like(edge)
-    grown = _grow(carbon | dark | edge, GROWTH_DIAMETERS * diameter)
+    outline = _smoothed(coarse, edge, OUTLINE_DIAMETERS * diameter)
+    dark = _dark_spots(level, outline, carbon, diameter) | carbon | edge
+    opaque = _opaque(level, dark) & dark if not inverted else np.zeros_like(edge)
+    grown = _grow(dark, GROWTH_DIAMETERS * diameter)
     return _named(grown, {"gold": opaque | edge, "carbon": carbon, "contamination": dark}, scale)
 
 
-def checked_diameter_px(image: NDArray[np.float32], pixel_size_angstrom: float, diameter_angstrom: float) -> float:
+def checked_diameter_px(
+    image: NDArray[np.float32], pixel_size_angstrom: float, diameter_angstrom: float
+) -> float:
     """The diameter in pixels, once the image (y, x) is fit to be searched; ValueError says why it is not."""
     if image.ndim != 2:
         raise ValueError(f"a micrograph has two axes (y, x), this array has {image.ndim}")
@@ -136,14 +148,15 @@ def _surface(level: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[NDA
     basis, values = terms[::thin, ::thin].reshape(-1, 6), level[::thin, ::thin].ravel().astype(np.float64)
     good = usable[::thin, ::thin].ravel().copy()
     start = float(np.quantile(values[good], 0.75)) if good.any() else 0.0
-    rest, sigma = values - start, robust_sigma(values[good] - start)[1] if good.any() else 0.0
+    rest: NDArray[np.float64] = values - start
+    sigma = robust_sigma(values[good] - start)[1] if good.any() else 0.0
     coefficients = np.array([start, 0, 0, 0, 0, 0], dtype=np.float64)
     for _ in range(6):
         kept = good & (rest > -2.5 * sigma) & (rest < 3.0 * sigma)
         if kept.sum() < 30:
             break
         coefficients = np.linalg.lstsq(basis[kept], values[kept], rcond=None)[0]
-        rest = values - basis @ coefficients
+        rest = np.asarray(values - basis @ coefficients, dtype=np.float64)
         # the matter-free side, above the surface, alone tells the spread
         above = rest[good & (rest > 0)]
         sigma = 1.4826 * float(np.median(above)) if above.size else sigma
@@ -164,7 +177,10 @@ def _darker_material(level: NDArray[np.float32], dead: NDArray[np.bool_]) -> NDA
     apart = high - low
     between = np.mean((values > low + 0.3 * apart) & (values < high - 0.3 * apart))
     # a slope fills the valley between its two halves; two materials leave it nearly empty
-    if apart < STEP_SIGMA * max(low_sigma, high_sigma) / 2 or between > 0.35 * min(dark.size, bright.size) / values.size:
+    if (
+        apart < STEP_SIGMA * max(low_sigma, high_sigma) / 2
+        or between > 0.35 * min(dark.size, bright.size) / values.size
+    ):
         return none
     return np.asarray((level < cut) & ~dead)
 
@@ -181,23 +197,44 @@ def _otsu(values: NDArray[np.float64]) -> float:
     return float(edges[1 + int(np.argmax(below * above * (mean_below - mean_above) ** 2))])
 
 
-def _dark_spots(level: NDArray[np.float32], taken: NDArray[np.bool_], diameter: float) -> NDArray[np.bool_]:
-    """Dark outliers of the smoothed image, deeper or wider than what looks like the particles themselves."""
+def _dark_spots(level: Image, outline: Image, taken: NDArray[np.bool_], diameter: float) -> NDArray[np.bool_]:
+    """Dark outliers of the smoothed level (y, x), drawn with the sharper outline (y, x), and what is taken.
+
+    A spot is convicted by being deeper, or wider and still deeper, than what looks like the particles.
+    """
     surface, sigma = _surface(level, ~taken)
     depth = (surface - level) / max(sigma, 1e-6 * float(np.ptp(level)) + 1e-30)
     # the smoothing has widened a deep spot: its rim lies at a fixed part of the depth nearby
-    nearby = ndimage.maximum_filter(depth, size=2 * int(np.ceil(diameter)) + 1)
-    label, count = ndimage.label((depth > np.maximum(EDGE_SIGMA, RIM_DEPTH * nearby)) & ~taken)
+    spots = (depth > np.maximum(EDGE_SIGMA, RIM_DEPTH * _highest(depth, diameter))) & ~taken
+    seeds = _convicted(spots, depth, diameter) | taken
+    if not seeds.any():
+        return seeds
+    sharp = surface - outline
+    sharp_sigma = max(robust_sigma(sharp[~seeds])[1] if not seeds.all() else 0.0, 1e-30)
+    # capped, or a grain on carbon would hide the carbon around it
+    rim = np.minimum(RIM_DEPTH * _highest(sharp, 0.4 * diameter), 3 * EDGE_SIGMA * sharp_sigma)
+    drawn = sharp > np.maximum(EDGE_SIGMA * sharp_sigma, rim)
+    reached = ndimage.binary_propagation(seeds, mask=(drawn & (depth > EDGE_SIGMA)) | seeds)
+    return np.asarray(ndimage.binary_opening(reached, disc(OPENING_DIAMETERS * diameter)) | taken)
+
+
+def _convicted(spots: NDArray[np.bool_], depth: NDArray[np.floating], diameter: float) -> NDArray[np.bool_]:
+    """The spots too deep for their area to be particles."""
+    label, count = ndimage.label(spots)
     if not count:
-        return np.zeros(level.shape, dtype=bool)
+        return np.zeros(spots.shape, dtype=bool)
     deepest = np.asarray(ndimage.maximum(depth, label, np.arange(1, count + 1)))
     area = np.bincount(label.ravel(), minlength=count + 1)[1:] / diameter**2
     alike = deepest[(area > 0.5) & (area < 1.6) & (deepest > 4.0)]
     typical = max(5.0, float(np.quantile(alike, 0.4, method="lower"))) if alike.size > 1 else SEED_SIGMA
     # particles side by side are wide but no deeper than one; the wider a spot, the less depth convicts it
     limit = typical * (1.3 + 0.9 * np.exp(-np.maximum(area - 1.2, 0.0)))
-    found = np.concatenate([[False], deepest > np.maximum(limit, SEED_SIGMA)])[label]
-    return np.asarray(ndimage.binary_opening(found, disc(OPENING_DIAMETERS * diameter)))
+    return np.asarray(np.concatenate([[False], deepest > np.maximum(limit, SEED_SIGMA)])[label])
+
+
+def _highest(values: NDArray[np.floating], radius: float) -> NDArray[np.floating]:
+    """The highest value within a square of the given half width."""
+    return np.asarray(ndimage.maximum_filter(values, size=2 * int(np.ceil(radius)) + 1))
 
 
 def _opaque(level: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -38,9 +38,9 @@ DEFAULT_KEEP_THRESHOLD = 3.0
 class Picks:
     """Candidate particles of a micrograph, best first, and the threshold that parts picks from candidates.
 
-    ``position_yx_px`` (n, 2) is in unbinned pixels, (0, 0) at the centre of the first; ``score`` (n,) in units
-    of the noise of the response; ``diameter_angstrom`` (n,) the best of the range. ``minimum_distance_px`` is
-    the separation that ``select_picks`` keeps unless told otherwise.
+    ``position_yx_px`` (n, 2) is in unbinned pixels, (0, 0) at the centre of the first; ``score`` (n,) in
+    units of the noise of the response; ``diameter_angstrom`` (n,) the best of the range. No two are
+    nearer than ``minimum_distance_px``.
     """
 
     position_yx_px: NDArray[np.float64]
@@ -70,7 +70,7 @@ def find_particles(
     """Find particles of about the given diameter (angstrom, or smallest and largest) in a micrograph (y, x).
 
     Particles are dark on bright unless ``inverted``. ``exclusion`` is a mask (True where not to pick, any
-    binning) or what ``exclusion_mask`` gave; None computes it. Everything above ``keep_threshold`` is returned;
+    binning) or what ``exclusion_mask`` gave; None computes it. All above ``keep_threshold`` is returned;
     ``select_picks`` takes what is above ``threshold``, or above any other, without running this again.
     Raises ValueError for an image that cannot be searched.
     """
@@ -116,7 +116,8 @@ def select_picks(
 ) -> Picks:
     """The picks at or above a threshold, the better of two nearer than ``minimum_distance_px`` kept.
 
-    A lower threshold gives the same picks and more. Raises ValueError below the candidates' own threshold.
+    The distance can only be more than that of the candidates. A lower threshold
+    gives the same picks and more. Raises ValueError below the candidates' own threshold or distance.
     """
     threshold = picks.threshold if threshold is None else threshold
     distance = picks.minimum_distance_px if minimum_distance_px is None else minimum_distance_px
@@ -124,6 +125,11 @@ def select_picks(
         raise ValueError(
             f"candidates were kept from a score of {picks.keep_threshold:g} on; a threshold of {threshold:g} "
             "needs the picking to be run again with a lower keep_threshold"
+        )
+    if distance < picks.minimum_distance_px:
+        raise ValueError(
+            f"candidates were kept {picks.minimum_distance_px:g} pixels apart; a distance of {distance:g} "
+            "needs the picking to be run again with a smaller minimum distance"
         )
     # separation before threshold: a candidate is judged by better ones only, which any threshold keeps too
     order = _apart(picks.position_yx_px, picks.score, distance)
@@ -163,7 +169,7 @@ def flattened(bright: Image, usable: NDArray[np.bool_], diameter_px: float) -> I
     if not coarse_usable.all() and coarse_usable.any():
         nearest = ndimage.distance_transform_edt(~coarse_usable, return_distances=False, return_indices=True)
         coarse = coarse[tuple(nearest)]
-    width = 2 * int(round(BACKGROUND_DIAMETERS * diameter_px / coarse_factor / 2)) + 1
+    width = 2 * round(BACKGROUND_DIAMETERS * diameter_px / coarse_factor / 2) + 1
     background = ndimage.median_filter(coarse, size=width, mode="reflect")
     flat = bright - _magnified(background, coarse_factor, bright.shape)
     middle, sigma = robust_sigma(flat[usable])
@@ -218,8 +224,8 @@ def templates(diameter_px: float, reach: int) -> Iterator[Image]:
 def score_unit(response: NDArray[np.floating], white: float) -> float:
     """The response that counts as 1: its noise, widened by a share of the micrograph's own strong responses.
 
-    In an empty micrograph the response is symmetric about its median and its spread is the noise, whatever the
-    colour. Particles pull out the upper side; then the spread is theirs, and the noise is that of the pixels.
+    In an empty micrograph the response is symmetric about its median and its spread is the noise, whatever
+    the colour. Particles pull out the upper side; then the spread is theirs, and the noise is the pixels'.
     """
     low, middle, high, strong = np.quantile(response, [0.02, 0.5, 0.98, 0.995])
     spread = robust_sigma(response)[1]
@@ -275,7 +281,9 @@ def _mask_at(
          else (np.arange(n) + 0.5) * m / n).astype(int)
         for n, m in zip(shape, mask.shape, strict=True)
     )  # fmt: skip
-    return np.asarray(mask[np.ix_(np.minimum(rows, mask.shape[0] - 1), np.minimum(columns, mask.shape[1] - 1))])
+    return np.asarray(
+        mask[np.ix_(np.minimum(rows, mask.shape[0] - 1), np.minimum(columns, mask.shape[1] - 1))]
+    )
 
 
 def _keep_off_edges(response: Image, margin_px: float) -> None:
@@ -310,9 +318,7 @@ def _refined(response: Image, peaks: NDArray[np.intp]) -> tuple[NDArray[np.float
     return position, height
 
 
-def _apart(
-    position: NDArray[np.float64], score: NDArray[np.floating], distance: float
-) -> NDArray[np.intp]:
+def _apart(position: NDArray[np.float64], score: NDArray[np.floating], distance: float) -> NDArray[np.intp]:
     """Indices by falling score of those without a better accepted one nearer than ``distance``."""
     order = np.lexsort((position[:, 1], position[:, 0], -score)) if len(score) else np.zeros(0, np.intp)
     if len(order) < 2 or distance <= 0:
