@@ -150,7 +150,7 @@ def _surface(level: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[NDA
     start = float(np.quantile(values[good], 0.75)) if good.any() else 0.0
     rest: NDArray[np.float64] = values - start
     sigma = robust_sigma(values[good] - start)[1] if good.any() else 0.0
-    coefficients = np.array([start, 0, 0, 0, 0, 0], dtype=np.float64)
+    coefficients: NDArray[np.floating] = np.array([start, 0, 0, 0, 0, 0], dtype=np.float64)
     for _ in range(6):
         kept = good & (rest > -2.5 * sigma) & (rest < 3.0 * sigma)
         if kept.sum() < 30:

@@ -23,8 +23,8 @@ def extract_boxes(
     A position is rounded to whole pixels and comes to lie on box pixel ``box_px // 2``, the origin of a
     discrete Fourier transform. ``edge`` says what happens to a box that reaches over the image: "drop"
     leaves it out, "mean" fills the missing part with the mean of the rest. ``invert`` makes dark particles
-    bright. ``binned_box_px`` crops each box in Fourier space to that size. Returns the stack (m, box, box) and the
-    index (m,) of the positions kept.
+    bright. ``binned_box_px`` crops each box in Fourier space to that size. Returns the stack (m, box, box)
+    and the index (m,) of the positions kept.
     Raises ValueError for a box that is odd, too small or larger than the image.
     """
     _check_box(image, box_px, binned_box_px)
