@@ -6,9 +6,9 @@ from functools import lru_cache
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.special import gammaln, xlogy
 
+from tomofly.simulate.fields import smooth_map
 from tomofly.simulate.microscope import SpaMicroscope
 
 Image = NDArray[np.float32]
@@ -41,15 +41,11 @@ def gain_reference(microscope: SpaMicroscope) -> Image:
     """Gain reference (y, x) float32, mean 1: multiply raw frames by it to correct them."""
     random = microscope.random("gain")
     height, width = microscope.frame_yx_px
-    pixels = random.normal(size=(height, width))
-    columns = np.repeat(random.normal(size=width // READOUT_COLUMNS + 1), READOUT_COLUMNS)[:width]
-    coarse = gaussian_filter(random.normal(size=(32, 32)), 5.0)
-    rows = np.linspace(0, 31, height).astype(int)
-    smooth = (coarse / coarse.std())[rows][:, np.linspace(0, 31, width).astype(int)]
-    smooth = gaussian_filter(smooth, (height / 64, width / 64))
-    pattern = np.sqrt(0.6) * pixels + np.sqrt(0.2) * columns + np.sqrt(0.2) * smooth
-    gain = np.clip(1 + microscope.gain_variation * pattern, 0.4, 2.5)
-    reference: Image = (gain / gain.mean()).astype(np.float32)
+    columns = np.repeat(random.standard_normal(width // READOUT_COLUMNS + 1, np.float32), READOUT_COLUMNS)
+    pattern = np.float32(np.sqrt(0.6)) * random.standard_normal((height, width), dtype=np.float32)
+    pattern += np.float32(np.sqrt(0.2)) * (columns[:width] + smooth_map(random, (height, width)))
+    gain = np.clip(1 + np.float32(microscope.gain_variation) * pattern, 0.4, 2.5)
+    reference: Image = (gain / gain.mean(dtype=float)).astype(np.float32)
     return reference
 
 

@@ -11,6 +11,7 @@ from scipy.fft import irfft2, rfft2
 
 from tomofly.simulate import camera as counting
 from tomofly.simulate import ice, motion, optics, specimen
+from tomofly.simulate.fields import smooth_map
 from tomofly.simulate.microscope import SpaMicroscope
 from tomofly.simulate.truth import CameraTruth, OpticsTruth, ParticleTruth, Truth
 
@@ -92,7 +93,8 @@ class Development:
     ) -> None:
         random = microscope.random("matter", index)
         phase, transmission = specimen.solid_matter(contents, area, microscope.voltage_kv, random)
-        transmission *= specimen.ice_transmission(area, microscope.ice_gradient, random)
+        thickness = smooth_map(microscope.random("thickness", index), area.shape_yx)
+        transmission *= 1 + np.float32(microscope.ice_gradient) * thickness
         self._microscope = microscope
         self._area = area
         self._axis = optics.RadialAxis(area.shape_yx, area.pixel_size_angstrom)

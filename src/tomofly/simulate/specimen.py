@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from tomofly.simulate import particle
@@ -189,19 +188,25 @@ def _step(signed_distance_px: NDArray[np.float64], softness_px: float) -> Image:
     return step
 
 
-def _blob(area: Area, disc: DiscTruth, random: np.random.Generator) -> Image:
-    """Coverage (y, x) of an irregular blob that fits in its disc; gold is round."""
+def _blob(area: Area, disc: DiscTruth, random: np.random.Generator) -> tuple[tuple[slice, slice], Image]:
+    """Part of the area (y, x slices) that holds a disc, and the coverage there by an irregular blob in it.
+
+    Gold is round.
+    """
+    softness = EDGE_SOFTNESS_ANGSTROM / area.pixel_size_angstrom
+    reach = disc.radius_px + softness + 1
+    starts = [max(0, int(at + area.margin_px - reach)) for at in (disc.y_px, disc.x_px)]
+    ends = [max(0, int(at + area.margin_px + reach) + 1) for at in (disc.y_px, disc.x_px)]
+    part = slice(starts[0], ends[0]), slice(starts[1], ends[1])
     y, x = area.grid()
-    dy, dx = y - disc.y_px, x - disc.x_px
+    dy, dx = y[part[0]] - disc.y_px, x[:, part[1]] - disc.x_px
     outline = np.array(0.76 if disc.kind == "contamination" else 1.0)
     if disc.kind == "contamination":
         angle = np.arctan2(dy, dx)
         for n in (2, 3, 5):
             wave = np.cos(n * angle + random.uniform(0, 2 * np.pi))
             outline = outline + random.uniform(0, 0.08) * wave
-    return _step(
-        disc.radius_px * outline - np.hypot(dy, dx), EDGE_SOFTNESS_ANGSTROM / area.pixel_size_angstrom
-    )
+    return part, _step(disc.radius_px * outline - np.hypot(dy, dx), softness)
 
 
 def solid_matter(
@@ -220,22 +225,8 @@ def solid_matter(
         phase += film * noise
         transmission -= np.float32(CARBON_DARKENING) * film
     for disc in contents.discs:
-        cover = _blob(area, disc, random)
+        part, cover = _blob(area, disc, random)
         darkening = GOLD_DARKENING if disc.kind == "gold" else random.uniform(*CONTAMINATION_DARKENING)
-        phase += np.float32(1.5) * cover * noise
-        transmission *= 1 - np.float32(darkening) * cover
+        phase[part] += np.float32(1.5) * cover * noise[part]
+        transmission[part] *= 1 - np.float32(darkening) * cover
     return phase, transmission
-
-
-def ice_transmission(area: Area, gradient: float, random: np.random.Generator) -> Image:
-    """Smooth brightness (y, x) about 1 of ice whose thickness changes over the field."""
-    coarse = gaussian_filter(random.normal(size=(16, 16)), 4.0, mode="reflect")
-    coarse = gradient * (coarse - coarse.mean()) / (coarse.std() + 1e-12)
-    rows, columns = (np.linspace(0, 15, side) for side in area.shape_yx)
-    nodes = np.arange(16.0)
-    # Bilinear between the smooth nodes, one axis after the other.
-    along_y = np.stack([np.interp(rows, nodes, coarse[:, j]) for j in range(16)], axis=1)
-    j = np.minimum(columns.astype(int), 14)
-    fraction = columns - j
-    smooth: Image = (1 + along_y[:, j] * (1 - fraction) + along_y[:, j + 1] * fraction).astype(np.float32)
-    return smooth
