@@ -129,7 +129,8 @@ def write_image(
         raise ValueError(f"half floats end at {_LARGEST_HALF}: scale {Path(path).name} down or store float32")
     stored = np.ascontiguousarray(array, dtype=_stored_dtype(array.dtype, float16))
     with Path(path).open("wb") as target:
-        target.write(_new_header(stored, pixel_size_angstrom, labels).tobytes())
+        full = array if float16 else stored
+        target.write(_new_header(stored, full, pixel_size_angstrom, labels).tobytes())
         stored.tofile(target)
         target.flush()
         os.fsync(target.fileno())
@@ -221,7 +222,10 @@ def _stored_dtype(dtype: np.dtype[Any], float16: bool) -> np.dtype[Any]:
     return dtype.newbyteorder("<") if dtype in ("i1", "i2", "u2", "f4") else np.dtype("<f4")
 
 
-def _new_header(stored: NDArray[Any], pixel_size_angstrom: float, labels: Sequence[str]) -> NDArray[Any]:
+def _new_header(
+    stored: NDArray[Any], full: NDArray[Any], pixel_size_angstrom: float, labels: Sequence[str]
+) -> NDArray[Any]:
+    """Header for `stored`, with the statistics of `full`: the same numbers before they became half floats."""
     sections = stored.shape[0] if stored.ndim == 3 else 1
     rows, columns = stored.shape[-2:]
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
@@ -232,8 +236,8 @@ def _new_header(stored: NDArray[Any], pixel_size_angstrom: float, labels: Sequen
     header["cella"] = (columns * pixel_size_angstrom, rows * pixel_size_angstrom, pixel_size_angstrom)
     header["cellb"] = (90, 90, 90)
     header["mapc"], header["mapr"], header["maps"] = 1, 2, 3
-    header["dmin"], header["dmax"] = stored.min(), stored.max()
-    header["dmean"], header["rms"] = _mean_and_deviation(stored)
+    header["dmin"], header["dmax"] = full.min(), full.max()
+    header["dmean"], header["rms"] = _mean_and_deviation(full)
     header["map"], header["nversion"] = b"MAP ", 20141
     header["machst"] = (0x44, 0x44, 0, 0)
     header["nlabl"] = min(len(labels), 10)
