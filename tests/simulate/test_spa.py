@@ -14,9 +14,9 @@ from tomofly.simulate import (
     GAIN_FILE,
     TRUTH_SUFFIX,
     SpaMicroscope,
-    Truth,
     expose,
     gain_reference,
+    truth_beside,
     write_session,
 )
 from tomofly.simulate.epu import Shot
@@ -43,7 +43,7 @@ def test_a_flat_session_holds_gain_movies_and_truth(tmp_path: Path) -> None:
     assert np.array_equal(mrcfile.read(tmp_path / "movie_00006.mrc"), expose(TINY, 6).frames)
     gain = mrcfile.read(tmp_path / GAIN_FILE)
     assert np.array_equal(gain.reshape(66, 94), gain_reference(TINY))
-    truth = Truth.from_json((tmp_path / f"movie_00006{TRUTH_SUFFIX}").read_text())
+    truth = truth_beside(tmp_path / "movie_00006.mrc")
     assert (truth.key, truth.file, truth.index) == ("movie_00006", "movie_00006.mrc", 6)
     assert truth.camera.gain_file == str(GAIN_FILE)
     assert truth.particles == expose(TINY, 6).truth.particles

@@ -4,7 +4,7 @@ from tomofly.simulate.camera import gain_reference
 from tomofly.simulate.exposure import Exposure, expose
 from tomofly.simulate.microscope import SpaMicroscope
 from tomofly.simulate.spa import GAIN_FILE, write_session
-from tomofly.simulate.truth import TRUTH_SUFFIX, Truth, exclusion_mask
+from tomofly.simulate.truth import TRUTH_SUFFIX, Truth, exclusion_mask, truth_beside
 from tomofly.simulate.writing import PARTIAL_SUFFIX
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "exclusion_mask",
     "expose",
     "gain_reference",
+    "truth_beside",
     "write_session",
 ]

@@ -123,10 +123,10 @@ def _key_values(parent: Xml.Element, values: dict[str, tuple[str, object]]) -> N
 
 
 def _custom_data(root: Xml.Element, microscope: SpaMicroscope) -> None:
-    """Dose in e⁻/m² on the specimen and in e⁻/pixel on the camera, and the nominal defocus in m."""
+    """Dose in e⁻/m² on the specimen and in e⁻ per recorded pixel, and the nominal defocus in m."""
     exposure_s = SECONDS_PER_FRAME * microscope.frames
     dose = microscope.dose_per_frame_e_per_a2 * microscope.frames
-    on_camera = dose * microscope.pixel_size_angstrom**2
+    on_camera = dose * microscope.frame_pixel_size_angstrom**2
     nominal = -1e-10 * sum(microscope.defocus_range_angstrom) / 2
     camera = "Detectors[BM-Falcon]."
     _key_values(
@@ -177,6 +177,10 @@ def _optics(data: Xml.Element, truth: Truth, shot: Shot) -> None:
     shift = _add(optics, "BeamShift")
     _add(shift, "_x", shift_x, FEI_TYPES)
     _add(shift, "_y", shift_y, FEI_TYPES)
+    for still in ("BeamTilt", "ImageShift"):
+        vector = _add(optics, still)
+        _add(vector, "_x", 0, FEI_TYPES)
+        _add(vector, "_y", 0, FEI_TYPES)
     _add(optics, "Defocus", -1e-10 * round(truth.optics.defocus_u_angstrom, -3))
     _add(_add(optics, "TemMagnification"), "NominalMagnification", round(140000 / truth.pixel_size_angstrom))
 

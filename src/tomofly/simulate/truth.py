@@ -1,5 +1,6 @@
 """What is true of a simulated movie, as written beside it; the processing never reads it."""
 
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -111,6 +112,11 @@ class Truth(_Fact):
     def from_json(cls, text: str) -> Self:
         """The truth that `model_dump_json` wrote."""
         return cls.model_validate_json(text)
+
+
+def truth_beside(movie: Path) -> Truth:
+    """The truth written beside a simulated movie. Raises FileNotFoundError where there is none."""
+    return Truth.from_json(movie.with_name(movie.stem + TRUTH_SUFFIX).read_text(encoding="utf-8"))
 
 
 def exclusion_mask(truth: Truth, margin_px: float = 0.0) -> NDArray[np.bool_]:
