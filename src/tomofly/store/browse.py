@@ -1,0 +1,261 @@
+"""Queries for people: pages of items with their numbers, filtered and sorted by the database."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select
+
+from tomofly.store import tables as t
+
+ItemState = Literal["waiting", "queued", "running", "done", "failed"]
+ITEM_STATES: tuple[ItemState, ...] = ("waiting", "queued", "running", "done", "failed")
+
+CHUNK = 500
+"""Identities per query: below the number of variables that SQLite takes."""
+
+
+@dataclass(frozen=True)
+class MetricRange:
+    """Items whose metric lies between two bounds; an open bound does not belong to the range."""
+
+    stage: str
+    name: str
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """Which items of a session: all conditions must hold, any one of ``states``.
+
+    ``last_stage`` is the stage whose end makes an item done. ``excluded`` None takes both kinds.
+    """
+
+    kind: str
+    last_stage: str
+    ranges: tuple[MetricRange, ...] = ()
+    states: tuple[ItemState, ...] = ()
+    flags: tuple[str, ...] = ()
+    without_flags: tuple[str, ...] = ()
+    text: str = ""
+    keys: tuple[str, ...] = ()
+    excluded: bool | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """Sort by ``key``, by ``arrival``, or by a metric given as (stage, name); items without it come last."""
+
+    by: Literal["arrival", "key"] | tuple[str, str] = "arrival"
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class TaskCell:
+    """One task as a table shows it."""
+
+    state: str
+    reason: str
+    attempts: int
+    queued_at: float | None
+    started_at: float | None
+    done_at: float | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class BrowsedItem:
+    """One line of the table: an item with all that its stages said."""
+
+    id: int
+    key: str
+    kind: str
+    source: str
+    attributes: Mapping[str, Any]
+    acquired_at: float | None
+    detected_at: float
+    live: bool
+    excluded: str
+    waiting_for: str
+    tasks: dict[str, TaskCell] = field(default_factory=dict)
+    metrics: dict[tuple[str, str], float] = field(default_factory=dict)
+    flags: list[tuple[str, str, str]] = field(default_factory=list)
+    products: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def state(self, last_stage: str) -> ItemState:
+        """Sum up the states of the tasks; ``last_stage`` is the one whose end makes the item done."""
+        states = {task.state for task in self.tasks.values()}
+        for state in ("failed", "running", "queued"):
+            if state in states:
+                return state
+        last = self.tasks.get(last_stage)
+        ended = last is not None and last.state in ("done", "skipped")
+        return "done" if ended and "waiting" not in states else "waiting"
+
+
+def count_items(connection: Connection, session_id: int, wanted: ItemFilter) -> int:
+    """Count the items that pass a filter."""
+    query = select(func.count()).select_from(t.items).where(*_conditions(session_id, wanted))
+    return int(connection.scalar(query) or 0)
+
+
+def browse_items(
+    connection: Connection,
+    session_id: int,
+    wanted: ItemFilter,
+    order: Order | None = None,
+    *,
+    limit: int = 100,
+    offset: int = 0,
+) -> list[BrowsedItem]:
+    """Give one page of the items that pass a filter, with their tasks, metrics, flags and products."""
+    ids = _page(connection, session_id, wanted, order or Order(), limit, offset)
+    return items_by_id(connection, ids)
+
+
+def each_item(connection: Connection, session_id: int, wanted: ItemFilter) -> Iterator[BrowsedItem]:
+    """Give all items that pass a filter, in the order of their keys, holding only a page at a time."""
+    last = ""
+    while True:
+        conditions = [*_conditions(session_id, wanted), t.items.c.key > last]
+        query = select(t.items.c.id).where(*conditions).order_by(t.items.c.key).limit(CHUNK)
+        page = items_by_id(connection, list(connection.scalars(query)))
+        yield from page
+        if len(page) < CHUNK:
+            return
+        last = page[-1].key
+
+
+def items_by_id(connection: Connection, ids: Sequence[int]) -> list[BrowsedItem]:
+    """Give items with everything said about them, in the order of ``ids``."""
+    found: dict[int, BrowsedItem] = {}
+    for start in range(0, len(ids), CHUNK):
+        part = list(ids[start : start + CHUNK])
+        rows = connection.execute(select(t.items).where(t.items.c.id.in_(part))).mappings()
+        items = {row["id"]: _browsed(row) for row in rows}
+        _add_tasks(connection, items)
+        _add_metrics_and_flags(connection, items)
+        found.update(items)
+    return [found[item_id] for item_id in ids if item_id in found]
+
+
+def _browsed(row: RowMapping) -> BrowsedItem:
+    return BrowsedItem(
+        id=row["id"], key=row["key"], kind=row["kind"], source=row["source"], attributes=row["attributes"],
+        acquired_at=row["acquired_at"], detected_at=row["detected_at"], live=row["live"],
+        excluded=row["excluded"], waiting_for=row["waiting_for"],
+    )  # fmt: skip
+
+
+def _add_tasks(connection: Connection, items: Mapping[int, BrowsedItem]) -> None:
+    owner: dict[int, tuple[int, str]] = {}
+    query = select(t.tasks).where(t.tasks.c.item_id.in_(list(items)))
+    for row in connection.execute(query).mappings():
+        owner[row["id"]] = (row["item_id"], row["stage"])
+        items[row["item_id"]].tasks[row["stage"]] = TaskCell(
+            row["state"], row["reason"], row["attempts"], row["queued_at"], row["started_at"],
+            row["done_at"], row["fingerprint"],
+        )  # fmt: skip
+    tasks = list(owner)
+    for start in range(0, len(tasks), CHUNK):
+        p = t.products.c
+        products = select(p.task_id, p.name, p.path).where(p.task_id.in_(tasks[start : start + CHUNK]))
+        for task, name, path in connection.execute(products):
+            item, stage = owner[task]
+            items[item].products[stage, name] = path
+
+
+def _add_metrics_and_flags(connection: Connection, items: Mapping[int, BrowsedItem]) -> None:
+    ids = list(items)
+    m, f = t.metrics.c, t.flags.c
+    for item, stage, name, value in connection.execute(
+        select(m.item_id, m.stage, m.name, m.value).where(m.item_id.in_(ids))
+    ):
+        items[item].metrics[stage, name] = value
+    for item, stage, code, message in connection.execute(
+        select(f.item_id, f.stage, f.code, f.message).where(f.item_id.in_(ids)).order_by(f.stage, f.code)
+    ):
+        items[item].flags.append((stage, code, message))
+
+
+def _page(
+    connection: Connection, session_id: int, wanted: ItemFilter, order: Order, limit: int, offset: int
+) -> list[int]:
+    conditions = _conditions(session_id, wanted)
+    if not isinstance(order.by, tuple):
+        column = t.items.c.key if order.by == "key" else t.items.c.id
+        query = select(t.items.c.id).where(*conditions)
+        query = query.order_by(column.desc() if order.descending else column)
+        return list(connection.scalars(query.limit(limit).offset(offset)))
+    # The metric's index gives the order; the items without a value follow behind.
+    stage, name = order.by
+    mine = and_(t.metrics.c.session_id == session_id, t.metrics.c.stage == stage, t.metrics.c.name == name)
+    measured = select(t.items.c.id).join(t.metrics, t.metrics.c.item_id == t.items.c.id)
+    measured = measured.where(mine, *conditions)
+    value = t.metrics.c.value.desc() if order.descending else t.metrics.c.value
+    ids = list(connection.scalars(measured.order_by(value, t.items.c.id).limit(limit).offset(offset)))
+    if len(ids) < limit:
+        before = int(connection.scalar(select(func.count()).select_from(measured.subquery())) or 0)
+        rest = select(t.items.c.id).where(*conditions)
+        rest = rest.where(t.items.c.id.not_in(select(t.metrics.c.item_id).where(mine)))
+        skip = max(0, offset - before)
+        rest = rest.order_by(t.items.c.id).limit(limit - len(ids)).offset(skip)
+        ids.extend(connection.scalars(rest))
+    return ids
+
+
+def _conditions(session_id: int, wanted: ItemFilter) -> list[ColumnElement[bool]]:
+    i = t.items.c
+    conditions: list[ColumnElement[bool]] = [i.session_id == session_id, i.kind == wanted.kind]
+    conditions += [i.id.in_(_in_range(session_id, limits)) for limits in wanted.ranges]
+    conditions += [i.id.in_(_flagged(session_id, code)) for code in wanted.flags]
+    conditions += [i.id.not_in(_flagged(session_id, code)) for code in wanted.without_flags]
+    if wanted.states:
+        conditions.append(or_(*(_in_state(session_id, s, wanted.last_stage) for s in wanted.states)))
+    if wanted.text:
+        conditions.append(i.key.contains(wanted.text, autoescape=True))
+    if wanted.keys:
+        conditions.append(i.key.in_(wanted.keys))
+    if wanted.excluded is not None:
+        conditions.append(i.excluded != "" if wanted.excluded else i.excluded == "")
+    return conditions
+
+
+def _in_range(session_id: int, limits: MetricRange) -> Select[tuple[int]]:
+    m = t.metrics.c
+    query = select(m.item_id).where(
+        m.session_id == session_id, m.stage == limits.stage, m.name == limits.name
+    )
+    if limits.low is not None:
+        query = query.where(m.value > limits.low if limits.low_open else m.value >= limits.low)
+    if limits.high is not None:
+        query = query.where(m.value < limits.high if limits.high_open else m.value <= limits.high)
+    return query
+
+
+def _flagged(session_id: int, code: str) -> Select[tuple[int]]:
+    return select(t.flags.c.item_id).where(t.flags.c.session_id == session_id, t.flags.c.code == code)
+
+
+def _in_state(session_id: int, state: ItemState, last_stage: str) -> ColumnElement[bool]:
+    """Say in SQL what ``BrowsedItem.state`` says of one item."""
+    ended = and_(
+        t.items.c.id.in_(_tasks_in(session_id, "done", "skipped").where(t.tasks.c.stage == last_stage)),
+        t.items.c.id.not_in(_tasks_in(session_id, "waiting")),
+    )
+    stronger = {"failed": (), "running": ("failed",), "queued": ("failed", "running")}
+    if state in stronger:
+        here = t.items.c.id.in_(_tasks_in(session_id, state))
+        above = [t.items.c.id.not_in(_tasks_in(session_id, other)) for other in stronger[state]]
+        return and_(here, *above)
+    quiet = t.items.c.id.not_in(_tasks_in(session_id, "failed", "running", "queued"))
+    return and_(quiet, ended) if state == "done" else and_(quiet, ~ended)
+
+
+def _tasks_in(session_id: int, *states: str) -> Select[tuple[int]]:
+    return select(t.tasks.c.item_id).where(
+        t.tasks.c.session_id == session_id, t.tasks.c.state.in_(list(states))
+    )

@@ -1,0 +1,144 @@
+"""Counts, rates and distributions of a session, computed by the database."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, case, func, select
+
+from tomofly.store import tables as t
+
+
+def count_tasks(connection: Connection, session_id: int) -> dict[tuple[str, str], int]:
+    """Count the tasks of a session by (stage, state)."""
+    query = (
+        select(t.tasks.c.stage, t.tasks.c.state, func.count())
+        .where(t.tasks.c.session_id == session_id)
+        .group_by(t.tasks.c.stage, t.tasks.c.state)
+    )
+    return {(stage, state): count for stage, state, count in connection.execute(query)}
+
+
+def count_kinds(connection: Connection, session_id: int) -> dict[str, int]:
+    """Count the items of a session by kind."""
+    query = select(t.items.c.kind, func.count()).where(t.items.c.session_id == session_id)
+    rows = connection.execute(query.group_by(t.items.c.kind)).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def count_failed_items(connection: Connection, session_id: int) -> int:
+    """Count the items of which at least one task has failed."""
+    query = select(func.count(t.tasks.c.item_id.distinct())).where(
+        t.tasks.c.session_id == session_id, t.tasks.c.state == "failed"
+    )
+    return int(connection.scalar(query) or 0)
+
+
+def done_since(connection: Connection, session_id: int, stage: str, since: float) -> tuple[int, float | None]:
+    """Count what a stage has finished since a time, and say when it began to."""
+    k = t.tasks.c
+    query = select(func.count(), func.min(k.done_at)).where(
+        k.session_id == session_id, k.stage == stage, k.state == "done", k.done_at >= since
+    )
+    count, first = connection.execute(query).one()
+    return int(count), first
+
+
+def last_done(connection: Connection, session_id: int, stage: str, limit: int) -> list[int]:
+    """Give the items that a stage finished last, the latest first."""
+    k = t.tasks.c
+    query = (
+        select(k.item_id)
+        .where(k.session_id == session_id, k.stage == stage, k.state == "done")
+        .order_by(k.done_at.desc())
+        .limit(limit)
+    )
+    return list(connection.scalars(query))
+
+
+def latencies(connection: Connection, session_id: int, stage: str, limit: int = 1000) -> list[float]:
+    """Give how long the items that a stage finished last took, from when they were whole, s.
+
+    Items that lay there before the session was started count from when it found them.
+    """
+    k, i = t.tasks.c, t.items.c
+    begin = case((i.live.is_(True), func.coalesce(i.acquired_at, i.detected_at)), else_=i.detected_at)
+    query = (
+        select(k.done_at - begin)
+        .join(t.items, i.id == k.item_id)
+        .where(k.session_id == session_id, k.stage == stage, k.state == "done")
+        .order_by(k.done_at.desc())
+        .limit(limit)
+    )
+    return [max(0.0, float(value)) for value in connection.scalars(query) if value is not None]
+
+
+def time_span(connection: Connection, session_id: int) -> tuple[float, float] | None:
+    """Give when the first task was queued and when the last one ended."""
+    query = select(func.min(t.tasks.c.queued_at), func.max(t.tasks.c.done_at)).where(
+        t.tasks.c.session_id == session_id
+    )
+    first, last = connection.execute(query).one()
+    return None if first is None or last is None else (first, last)
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """How one metric is spread over a session."""
+
+    stage: str
+    name: str
+    count: int
+    minimum: float
+    median: float
+    maximum: float
+
+
+def summarise_metrics(connection: Connection, session_id: int) -> list[MetricSummary]:
+    """Give the spread of every metric of a session."""
+    m = t.metrics.c
+    query = (
+        select(m.stage, m.name, func.count(), func.min(m.value), func.max(m.value))
+        .where(m.session_id == session_id)
+        .group_by(m.stage, m.name)
+        .order_by(m.stage, m.name)
+    )
+    return [
+        MetricSummary(stage, name, count, low, _median(connection, session_id, stage, name, count), high)
+        for stage, name, count, low, high in connection.execute(query).all()
+    ]
+
+
+def _median(connection: Connection, session_id: int, stage: str, name: str, count: int) -> float:
+    """Walk the index of values to its middle."""
+    m = t.metrics.c
+    query = (
+        select(m.value)
+        .where(m.session_id == session_id, m.stage == stage, m.name == name)
+        .order_by(m.value)
+        .offset((count - 1) // 2)
+        .limit(2 - count % 2)
+    )
+    middle = [float(value) for value in connection.scalars(query)]
+    return sum(middle) / len(middle)
+
+
+def list_failures(
+    connection: Connection, session_id: int, *, limit: int = 100, offset: int = 0, newest_first: bool = True
+) -> list[RowMapping]:
+    """Give failed tasks with the keys of their items."""
+    columns = ("id", "item_id", "stage", "reason", "attempts", "permanent", "done_at", "worker")
+    query = (
+        select(*(t.tasks.c[name] for name in columns), t.items.c.key, t.items.c.kind, t.items.c.source)
+        .join(t.items, t.items.c.id == t.tasks.c.item_id)
+        .where(t.tasks.c.session_id == session_id, t.tasks.c.state == "failed")
+        .order_by(t.tasks.c.done_at.desc() if newest_first else t.tasks.c.id)
+    )
+    return list(connection.execute(query.limit(limit).offset(offset)).mappings())
+
+
+def count_flags(connection: Connection, session_id: int) -> dict[tuple[str, str], int]:
+    """Count the flags of a session by (stage, code)."""
+    query = select(t.flags.c.stage, t.flags.c.code, func.count()).where(t.flags.c.session_id == session_id)
+    return {
+        (stage, code): count
+        for stage, code, count in connection.execute(query.group_by(t.flags.c.stage, t.flags.c.code))
+    }
