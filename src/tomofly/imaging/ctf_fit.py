@@ -152,14 +152,14 @@ class RingModel:
 class _State:
     """One evaluation of the model at given parameters and smooth curves.
 
-    `information` is the Fisher information of independent samples, `score_variance` the variance that the
-    gradient really has.
+    `information` is the Fisher information of independent samples; `jacobian` (parameter, sample) of the log
+    of the expected power.
     """
 
     likelihood: float
     gradient: FloatVector
     information: FloatVector
-    score_variance: FloatVector
+    jacobian: FloatVector
     expected: FloatVector
     misfit: float
 
@@ -195,7 +195,7 @@ def refine_ctf(
     flat = _evaluate(model, p, ripple, _flat_curves(model))
     return CtfFit(
         parameters=CtfParameters(*(float(value) for value in p)),
-        covariance=_covariance(state, free),
+        covariance=_covariance(model, p, state, free),
         background=curves[0],
         depth=curves[1],
         log_likelihood_gain=state.likelihood - flat.likelihood,
@@ -252,7 +252,7 @@ def _evaluate(
         likelihood=likelihood,
         gradient=dof * (jacobian @ residual) - prior * p,
         information=dof * (jacobian @ jacobian.T) + np.diag(prior),
-        score_variance=dof * ((jacobian * model.noise(p)) @ jacobian.T) + np.diag(prior),
+        jacobian=jacobian,
         expected=expected,
         misfit=float(model.ring.single_dof * np.mean(residual**2)),
     )
@@ -271,10 +271,14 @@ def _bounded_step(
     return step * min(1.0, LARGEST_TURN_RAD / max(turn, 1e-12))
 
 
-def _covariance(state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatVector:
+def _covariance(
+    model: RingModel, p: FloatVector, state: _State, free: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> FloatVector:
     """Covariance of the estimate (Huber 1967), widened where the residuals exceed counting noise."""
     covariance = np.zeros((free.size, free.size))
     both = np.ix_(free, free)
     inverse = np.linalg.pinv(state.information[both] + 1e-12 * np.eye(int(free.sum())), hermitian=True)
-    covariance[both] = inverse @ state.score_variance[both] @ inverse * max(1.0, state.misfit)
+    jacobian = state.jacobian[free]
+    score_variance = model.ring.samples_dof * ((jacobian * model.noise(p)) @ jacobian.T)
+    covariance[both] = inverse @ score_variance @ inverse * max(1.0, state.misfit)
     return covariance

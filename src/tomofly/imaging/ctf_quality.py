@@ -156,7 +156,7 @@ def display_spectrum(
     # Friedel's law: the other half is the point reflection of this one.
     whole[:, : size // 2] = np.roll(upper[::-1, :0:-1], 1, axis=0)
     whole /= np.interp(frequency, profile.frequency, profile.background)
-    low, high = np.percentile(whole, (2, 98))
+    low, high = np.percentile(whole[::3, ::3], (2, 98))
     whole = (whole - low) / max(high - low, 1e-12)
     defocus = defocus_along(
         np.arctan2(y, x), parameters.defocus_u, parameters.defocus_v, parameters.angle_deg

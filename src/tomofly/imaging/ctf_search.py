@@ -21,6 +21,9 @@ LARGEST_HALF_ASTIGMATISM_ANGSTROM = 1600.0
 HALF_ASTIGMATISM_PRIOR_ANGSTROM = 1000.0
 # Fall-offs of the modulation that are tried, as B factors in Å²: from weak, thick ice to the best data.
 ENVELOPES_ANGSTROM2 = (30.0, 150.0, 500.0)
+# A candidate that is worse than this, by both measures, cannot become the best.
+HOPELESS_FRACTION = 0.6
+HOPELESS_GAP = 20.0
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,6 @@ def _peaks(
     padded = np.concatenate(([-np.inf], evidence, [-np.inf]))
     local = np.flatnonzero((evidence >= padded[:-2]) & (evidence >= padded[2:]) & np.isfinite(evidence))
     order = local[np.argsort(-evidence[local], kind="stable")][:count]
-    return [
-        CtfCandidate(
-            float(grid[i]), float(best[1, i]), float(best[2, i]), float(best[3, i]), float(best[0, i])
-        )
-        for i in order
-    ]
+    found = [CtfCandidate(*(float(value) for value in (grid[i], *best[1:, i], best[0, i]))) for i in order]
+    hopeless = min(HOPELESS_FRACTION * found[0].evidence, found[0].evidence - HOPELESS_GAP)
+    return [candidate for candidate in found if candidate.evidence > hopeless]
