@@ -62,7 +62,9 @@ class Bench:
             log=logging.getLogger("test"),
         )
         item = ItemRef(self.key, "movie", self.movie, "1:1")
-        outcome = stage.run(item, stage.params.model_validate(params), context)
+        validated = stage.params.model_validate(params)
+        outcome = stage.run(item, validated, context)
+        self.shared = {**self.shared, stage.name: validated}
         require_lawful(stage, outcome, work)
         self.results[stage.name] = Result(stage.name, outcome.products, outcome.metrics, outcome.flags)
         return outcome

@@ -9,6 +9,7 @@ import pandas as pd
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.formats.star import read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
+from tomofly.imaging.picking import diameter_range
 from tomofly.model import (
     BadInput,
     Flag,
@@ -24,7 +25,7 @@ from tomofly.model import (
     parameter,
 )
 from tomofly.stages.faults import blamed_on_input
-from tomofly.stages.picks import best_micrograph
+from tomofly.stages.picks import PicksParams, best_micrograph
 from tomofly.stages.sections import microscope_of
 
 BOX_DIAMETERS = 1.5
@@ -54,7 +55,7 @@ def extract_particles(item: ItemRef, params: ExtractParams, ctx: StageContext) -
     pixel_size = motion.metrics["micrograph_pixel_size_angstrom"]
     with blamed_on_input("Particles cannot be extracted", "Look at the settings of extract"):
         table = _picked(picks)
-        diameter = picks.metrics.get("mean_diameter_angstrom", 0.0)
+        diameter = _largest_diameter(ctx)
         if not len(table):
             return _nothing()
         image, _ = read_image(best_micrograph(motion))
@@ -102,6 +103,14 @@ def _picked(picks: Result) -> pd.DataFrame:
     if not isinstance(block, pd.DataFrame):
         raise TypeError(f"{picks.products['coordinates'].name} holds no table of coordinates")
     return block
+
+
+def _largest_diameter(ctx: StageContext) -> float:
+    """The diameter that the settings of picks give, in Å: one size of box for all micrographs."""
+    section = ctx.shared["picks"]
+    if not isinstance(section, PicksParams):
+        raise TypeError(f"the section 'picks' is a {type(section).__name__}")
+    return diameter_range(section.diameter_angstrom)[1]
 
 
 def _nothing(at_edge: int = 0) -> Outcome:
@@ -172,7 +181,10 @@ STAGE = MapStage(
     produces="micrograph",
     params=ExtractParams,
     needs=("motion", "ctf", "picks"),
-    reads={"microscope": ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")},
+    reads={
+        "microscope": ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast"),
+        "picks": ("diameter_angstrom",),
+    },
     metrics=(
         Metric("extracted", "", "Particles cut out", "high"),
         Metric("left_out_at_edge", "", "Particles too near to the edge for their box", "low"),

@@ -276,9 +276,18 @@ def _draw(
             alignment.global_shift_yx_px * movie_pixel_angstrom,
             (alignment.patch_centre_yx_px + 0.5) / alignment.frame_shape,
             alignment.patch_shift_yx_px * movie_pixel_angstrom,
+            _modelled(alignment, movie_pixel_angstrom),
             products["drift"],
         )
     return products
+
+
+def _modelled(alignment: FrameAlignment, pixel_size_angstrom: float) -> npt.NDArray[np.float64] | None:
+    """The model's shifts (frame, patch, 2) in Å at the centres of the patches."""
+    if alignment.local_model is None:
+        return None
+    y, x = alignment.patch_centre_yx_px.T
+    return alignment.local_model.trajectories_at(y, x) * pixel_size_angstrom
 
 
 def _metrics(movie: _Movie, alignment: FrameAlignment, pixel_size_angstrom: float) -> dict[str, float]:

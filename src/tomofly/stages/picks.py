@@ -75,7 +75,7 @@ def pick_particles(item: ItemRef, params: PicksParams, ctx: StageContext) -> Out
     with blamed_on_input("Particles cannot be picked", "Look at the micrograph and at the settings of picks"):
         image, _ = read_image(best_micrograph(motion))
         image = np.asarray(image, dtype=np.float32)
-        diameters = diameter_range(_as_given(params.diameter_angstrom))
+        diameters = diameter_range(params.diameter_angstrom)
         exclusion = _exclusion(image, pixel_size, diameters, params)
         candidates = find_particles(
             image,
@@ -102,10 +102,6 @@ def pick_particles(item: ItemRef, params: PicksParams, ctx: StageContext) -> Out
 def best_micrograph(motion: Result) -> Path:
     """The dose-weighted micrograph where there is one, else the plain average."""
     return motion.products.get("dose_weighted", motion.products["average"])
-
-
-def _as_given(diameter: float | tuple[float, float]) -> float | tuple[float, float]:
-    return diameter if isinstance(diameter, tuple) else float(diameter)
 
 
 def _checked_threshold(params: PicksParams) -> float:

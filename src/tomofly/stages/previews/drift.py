@@ -20,6 +20,7 @@ from tomofly.stages.previews.canvas import (
 from tomofly.stages.previews.lettering import Colour, write_text
 
 _EARLY, _LATE = np.array([255, 170, 72]), np.array([84, 166, 250])
+_FAINT: Colour = (70, 78, 94)
 _SIZE = 11 * OVERSAMPLING
 
 
@@ -27,19 +28,23 @@ def draw_drift(
     shift_yx_angstrom: npt.NDArray[np.floating],
     patch_centre_yx: npt.NDArray[np.floating],
     patch_shift_yx_angstrom: npt.NDArray[np.floating],
+    model_shift_yx_angstrom: npt.NDArray[np.floating] | None,
     path: Path,
 ) -> None:
     """Write the plot of a movie's motion.
 
     shift_yx_angstrom: (frame, 2) to be applied; patch_centre_yx: (patch, 2) as fractions 0 to 1 of the
-    field; patch_shift_yx_angstrom: (frame, patch, 2) on top of the global shift. What is drawn is the
-    movement of the specimen, the opposite of the shift, in the directions of the picture (y downwards).
+    field; patch_shift_yx_angstrom: (frame, patch, 2) on top of the global shift, as measured;
+    model_shift_yx_angstrom: the same as the smooth model has it, None where there is none. What is drawn is
+    the movement of the specimen, the opposite of the shift, in the directions of the picture (y downwards).
     """
     picture, draw = new_plot(640, 330)
     moved = -np.asarray(shift_yx_angstrom, dtype=float)
     colours = _frame_colours(len(moved))
     _draw_path(draw, moved - moved[0], colours)
-    _draw_field(draw, patch_centre_yx, -np.asarray(patch_shift_yx_angstrom, dtype=float), colours)
+    measured = -np.asarray(patch_shift_yx_angstrom, dtype=float)
+    model = None if model_shift_yx_angstrom is None else -np.asarray(model_shift_yx_angstrom, dtype=float)
+    _draw_field(draw, patch_centre_yx, measured, model, colours)
     _draw_key(draw, colours, len(moved))
     save_plot(picture, path)
 
@@ -83,10 +88,11 @@ def _draw_path(draw: ImageDraw.ImageDraw, moved: npt.NDArray[np.floating], colou
 def _draw_field(
     draw: ImageDraw.ImageDraw,
     centre_yx: npt.NDArray[np.floating],
-    moved: npt.NDArray[np.floating],
+    measured: npt.NDArray[np.floating],
+    model: npt.NDArray[np.floating] | None,
     colours: list[Colour],
 ) -> None:
-    """The paths of the patches, magnified, each at its place in the field."""
+    """The paths of the patches, magnified, each at its place: the model over what was measured."""
     axes = Axes(draw, _scaled((346, 30, 606, 290)), (0.0, 1.0), (1.0, 0.0), _SIZE)
     axes.frame()
     left, top, right, _ = axes.box
@@ -94,13 +100,16 @@ def _draw_field(
         axes.title("No local movement measured")
         return
     spacing = (right - left) / (np.sqrt(len(centre_yx)) + 0.5)
+    moved = measured if model is None else model
     reach = float(np.quantile(np.linalg.norm(moved - moved[0], axis=-1).max(axis=0), 0.9))
     zoom = 0.8 * spacing / max(reach, 0.5)
     bar = nice_length(0.8 * spacing / zoom)
     axes.title("Local movement, magnified")
-    for index, (y, x) in enumerate(axes.place(centre_yx[:, 1], centre_yx[:, 0])):
-        track = (moved[:, index] - moved[0, index]) * zoom
-        points = [(float(y + step[1]), float(x + step[0])) for step in track]
+    for index, (x, y) in enumerate(axes.place(centre_yx[:, 1], centre_yx[:, 0])):
+        if model is not None:
+            faint = _track(measured[:, index], (x, y), zoom)
+            _coloured_line(draw, faint, [_FAINT] * len(faint), OVERSAMPLING)
+        points = _track(moved[:, index], (x, y), zoom)
         _coloured_line(draw, points, colours, round(1.5 * OVERSAMPLING))
         _dot(draw, *points[0], 1.8 * OVERSAMPLING, colours[0])
     draw.line(
@@ -108,6 +117,14 @@ def _draw_field(
     )
     label = (right - bar * zoom - 5 * OVERSAMPLING, top - 0.9 * _SIZE)
     write_text(draw, label, f"{bar:g} Å", _SIZE, TEXT, anchor="r")
+
+
+def _track(
+    path_yx: npt.NDArray[np.floating], origin_xy: tuple[float, float], zoom: float
+) -> list[tuple[float, float]]:
+    """The pixels of a path that begins at a place."""
+    steps = (path_yx - path_yx[0]) * zoom
+    return [(origin_xy[0] + float(step[1]), origin_xy[1] + float(step[0])) for step in steps]
 
 
 def _coloured_line(
