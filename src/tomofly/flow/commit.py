@@ -172,7 +172,7 @@ def _failed(report: TaskReport, now: float) -> Failed:
     order = report.order
     return Failed(
         order.task_id, order.item_id, order.stage.name, order.wanted, report.reason, report.permanent,
-        report.lost, report.done_at or now, report.worker,
+        report.lost, now, report.worker,
     )  # fmt: skip
 
 

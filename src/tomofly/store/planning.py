@@ -167,7 +167,7 @@ def unqueue_tasks(connection: Connection, waiting: Sequence[tuple[int, str]]) ->
         .where(
             t.tasks.c.item_id == bindparam("b_item"),
             t.tasks.c.stage == bindparam("b_stage"),
-            t.tasks.c.state.in_(["queued", "skipped", "failed"]),
+            or_(*(t.tasks.c.state == state for state in ("queued", "skipped", "failed"))),
         )
         .values(state="waiting", wanted=None, reason="")
     )
