@@ -1,5 +1,7 @@
 """Electron-event movies: every event is counted, where it fell, in its fraction."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import imagecodecs
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.formats.eer_writer import random_frames, write_eer
+from tests.formats.eer_writer import encode_events, random_frames, write_eer
 from tomofly.formats.completeness import probe
 from tomofly.formats.eer import EerRendering, plan_fractions
 from tomofly.formats.errors import BadFile
@@ -59,6 +61,24 @@ def test_the_header_counts_raw_frames_and_reads_the_cameras_words(tmp_path: Path
     assert (header.format, header.frames, header.shape_yx) == ("eer", 7, SHAPE)
     assert header.pixel_size_angstrom == pytest.approx(0.75)
     assert header.exposure_time_s == 3.5
+
+
+@pytest.mark.relion
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("relion_convert_to_tiff") is None, reason="RELION is not installed")
+@pytest.mark.parametrize("upsampling", [1, 2])
+def test_relion_counts_the_same_events(tmp_path: Path, upsampling: int) -> None:
+    sides = 4096, 4096  # the only detector that RELION knows
+    rng = np.random.default_rng(0)
+    pixels = [np.sort(rng.choice(sides[0] * sides[1], 500, replace=False)) for _ in range(2)]
+    coded = [encode_events(one, rng.integers(0, 4, (500, 2)), sides[0] * sides[1]) for one in pixels]
+    write_eer(tmp_path / "a.eer", coded, sides)
+    options = ["--eer_grouping", "2", "--eer_upsampling", str(upsampling)]
+    command = ["relion_convert_to_tiff", "--i", "a.eer", "--o", "out/", *options]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    theirs = tifffile.imread(tmp_path / "out/a.tif").reshape(4096 * upsampling, -1)
+    ours = read_frames(tmp_path / "a.eer", eer=EerRendering(1, upsampling))[0]
+    assert np.array_equal(theirs[::-1], ours)  # RELION writes the last row of an image first in a TIFF
 
 
 def test_frames_left_over_are_told() -> None:

@@ -25,6 +25,7 @@ def test_every_format_gives_the_same(tmp_path: Path, name: str) -> None:
     assert got.pixels.dtype == np.float32
     assert np.array_equal(got.pixels, gain)
     assert got.dead_pixels == 1
+    assert got.is_divisor is (name == "a.gain")
 
 
 def test_a_gain_turned_by_a_quarter_fits(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ class Gain:
     path: Path
     pixels: NDArray[np.float32]  # (y, x)
     dead_pixels: int  # those of zero, which no multiplication can restore
+    is_divisor: bool = False  # the `.gain` of EER movies divides the counts; every other kind multiplies them
 
 
 def read_gain(path: str | Path, *, shape_yx: tuple[int, int] | None = None) -> Gain:
@@ -38,7 +39,7 @@ def read_gain(path: str | Path, *, shape_yx: tuple[int, int] | None = None) -> G
         what = f"is {size[0]} x {size[1]} pixels, the movies are {wanted[0]} x {wanted[1]}"
         raise BadFile(path, what, "Give the gain reference of this camera mode")
     pixels = read_frames(path)[0].astype(np.float32)
-    return Gain(path, pixels, _checked_dead(path, pixels))
+    return Gain(path, pixels, _checked_dead(path, pixels), path.suffix.lower() == ".gain")
 
 
 def _checked_dead(path: Path, pixels: NDArray[np.float32]) -> int:

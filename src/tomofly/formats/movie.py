@@ -1,7 +1,7 @@
 """Movies as cameras write them: MRC, TIFF (LZW and others) and EER; what they hold, and their frames.
 
-Frames come as (frame, y, x) in the type they were stored in. Nothing is allocated before the file has been
-checked to hold what its header says.
+Frames come as (frame, y, x) in the type they were stored in, rows in the order in which they are stored.
+Nothing is allocated before the file has been checked to hold what its header says.
 """
 
 import struct
