@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomofly.formats.errors import BadFile
+from tomofly.formats.lzw import is_sound
 from tomofly.formats.movie import read_frames, read_header
 
 
@@ -106,6 +108,16 @@ def test_a_corrupt_page_is_named_and_the_others_can_be_read(tmp_path: Path) -> N
     with pytest.raises(BadFile, match=r"a\.tif: page 3 does not decode"):
         read_frames(tmp_path / "a.tif", threads=2)
     assert np.array_equal(read_frames(tmp_path / "a.tif", frame_range=(0, 2)), frames[:2])
+
+
+@given(raw=st.binary(max_size=400), clear=st.booleans(), size=st.integers(0, 3000))
+@settings(max_examples=200, deadline=None)
+def test_only_sound_lzw_reaches_the_decoder(raw: bytes, clear: bool, size: int) -> None:
+    counted = np.random.default_rng(len(raw)).poisson(2, size).astype(np.uint8).tobytes()
+    assert is_sound(imagecodecs.lzw_encode(counted))
+    damaged = (b"\x80" if clear else b"") + raw
+    if is_sound(damaged):
+        imagecodecs.lzw_decode(damaged)
 
 
 @pytest.mark.real_data

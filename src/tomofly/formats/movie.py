@@ -25,6 +25,7 @@ from tomofly.formats.eer import (
     render_fractions,
 )
 from tomofly.formats.errors import BadFile
+from tomofly.formats.lzw import LZW, is_sound
 from tomofly.formats.mrc import MRC_SUFFIXES, read_layout, read_sections, require_whole
 from tomofly.formats.source import open_source, read_at
 from tomofly.formats.tiff_chain import (
@@ -217,8 +218,11 @@ def _decode_pages(header: MovieHeader, pages: Sequence[TiffPage], first: int, th
         def fill(index: int) -> None:
             page = pages[index]
             for segment, (at, count) in enumerate(zip(page.offsets, page.byte_counts, strict=True)):
+                stored = read_at(source, at, count)
+                if page.compression == LZW and not is_sound(stored):
+                    raise BadFile(path, f"page {first + index + 1} does not decode (LZW)", _DAMAGED)
                 try:
-                    piece, place, _ = decode(read_at(source, at, count), segment)
+                    piece, place, _ = decode(stored, segment)
                 except Exception as error:  # whatever a codec finds to complain of, it is this page
                     raise BadFile(
                         path, f"page {first + index + 1} does not decode ({error})", _DAMAGED
