@@ -1,0 +1,75 @@
+"""What a stage declares is enough for forms, tables and docs, and true."""
+
+import pytest
+
+from tomofly.model import MapStage, Settings, StageParams, result_parameters
+from tomofly.model.sections import GainParams, MicroscopeParams
+from tomofly.stages import ctf, extract, importing, motion, picks
+
+STAGES = [importing.STAGE, motion.STAGE, ctf.STAGE, picks.STAGE, extract.STAGE]
+SECTIONS: dict[str, type[StageParams]] = {
+    "microscope": MicroscopeParams,
+    "gain": GainParams,
+    **{stage.name: stage.params for stage in STAGES},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_parameter_has_help_and_a_legal_default(stage: MapStage) -> None:
+    for name, info in stage.params.model_fields.items():
+        assert info.description, name
+        assert not info.is_required(), name
+    assert stage.params() == stage.params.model_validate(stage.params().model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_reads_parameters_that_exist(stage: MapStage) -> None:
+    for section, names in stage.reads.items():
+        assert set(names) <= set(SECTIONS[section].model_fields)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_metrics_are_named_once_and_explained(stage: MapStage) -> None:
+    names = [metric.name for metric in stage.metrics]
+    assert len(names) == len(set(names))
+    assert all(metric.help and metric.help[-1] != "." for metric in stage.metrics)
+
+
+def test_every_stage_needs_only_stages_before_it() -> None:
+    before = {"transfer"}
+    for stage in STAGES:
+        assert set(stage.needs) <= before
+        before.add(stage.name)
+
+
+def test_settings_take_a_diameter_or_a_range() -> None:
+    settings = Settings.validate("spa", SECTIONS, {})
+    one = settings.changed(["picks.diameter_angstrom=125"])["picks"]
+    both = settings.changed(["picks.diameter_angstrom=100,150"])["picks"]
+    assert result_parameters(one)["diameter_angstrom"] == 125.0
+    assert result_parameters(both)["diameter_angstrom"] == [100.0, 150.0]
+
+
+def test_settings_take_ranges_sizes_and_none() -> None:
+    settings = Settings.validate("spa", SECTIONS, {}).changed(
+        [
+            "motion.patches=6,4",
+            "ctf.defocus_range_angstrom=5000,30000",
+            "ctf.phase_shift_range_deg=0,120",
+            "import.expected_size_px=4092,5760",
+        ]
+    )
+    document = settings.document()
+    assert document["motion"]["patches"] == [6, 4]
+    assert document["ctf"]["phase_shift_range_deg"] == [0.0, 120.0]
+    assert document["import"]["expected_size_px"] == [4092, 5760]
+    assert (
+        settings.changed(["ctf.phase_shift_range_deg=none"]).document()["ctf"]["phase_shift_range_deg"]
+        is None
+    )
+
+
+def test_extraction_is_off_until_asked_for_and_that_is_no_change_of_results() -> None:
+    off, on = extract.ExtractParams(), extract.ExtractParams(enabled=True)
+    assert not off.enabled
+    assert result_parameters(off) == result_parameters(on)
