@@ -1,0 +1,120 @@
+"""Filters as people write them, such as ``fit_resolution_angstrom < 6``; parsed, never evaluated."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tomofly.flow.graph import Workflow
+from tomofly.model import Metric, TomoflyError
+from tomofly.store.browse import ITEM_STATES, ItemFilter, MetricRange, Order
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?"
+_COMPARISON = re.compile(rf"\s*({_NAME})\s*(<=|>=|==|=|<|>)\s*({_NUMBER})\s*")
+_BETWEEN = re.compile(rf"\s*({_NUMBER})\s*(<=|<)\s*({_NAME})\s*(<=|<)\s*({_NUMBER})\s*")
+_WORD = re.compile(r"\s*(state|flag|excluded|key)\s*(!=|==|=|~)\s*(\S.*?)\s*")
+_YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_EXAMPLES = (
+    "Write it like fit_resolution_angstrom<6, 5000<defocus_u_angstrom<25000, flag!=ice_ring, state=done"
+)
+
+
+def last_stage(workflow: Workflow, enabled: Iterable[str] | None = None) -> str:
+    """Give the stage whose end makes an item of the source done."""
+    names = [stage.name for stage in workflow.stages_for(workflow.root_kind)]
+    wanted = set(names if enabled is None else enabled)
+    return next((name for name in reversed(names) if name in wanted), names[-1])
+
+
+def no_filter(workflow: Workflow, kind: str | None = None) -> ItemFilter:
+    """Give the filter that all items of a kind pass."""
+    return ItemFilter(kind or workflow.root_kind, last_stage(workflow))
+
+
+def parse_filters(
+    workflow: Workflow, expressions: Iterable[str], base: ItemFilter | None = None
+) -> ItemFilter:
+    """Read filter expressions, all of which must hold; ``and`` joins several in one.
+
+    Raises TomoflyError naming the part that cannot be read and what is legal.
+    """
+    wanted = base or no_filter(workflow)
+    for expression in expressions:
+        for part in re.split(r"\s+and\s+|&&", expression.strip()):
+            wanted = _with_part(workflow, wanted, part)
+    return wanted
+
+
+def _with_part(workflow: Workflow, wanted: ItemFilter, part: str) -> ItemFilter:
+    if match := _WORD.fullmatch(part):
+        return _with_word(wanted, part, match[1], match[2], match[3])
+    if match := _COMPARISON.fullmatch(part):
+        stage, name = find_metric(workflow, match[1])
+        limits = _range(stage, name, match[2], float(match[3]))
+    elif match := _BETWEEN.fullmatch(part):
+        stage, name = find_metric(workflow, match[3])
+        limits = MetricRange(stage, name, float(match[1]), float(match[5]), match[2] == "<", match[4] == "<")
+    else:
+        raise TomoflyError(f"'{part.strip()}' is no filter", _EXAMPLES)
+    return replace(wanted, ranges=(*wanted.ranges, limits))
+
+
+def _range(stage: str, name: str, sign: str, value: float) -> MetricRange:
+    if sign in ("<", "<="):
+        return MetricRange(stage, name, high=value, high_open=sign == "<")
+    if sign in (">", ">="):
+        return MetricRange(stage, name, low=value, low_open=sign == ">")
+    return MetricRange(stage, name, low=value, high=value)
+
+
+def _with_word(wanted: ItemFilter, part: str, word: str, sign: str, value: str) -> ItemFilter:
+    if (sign == "~") != (word == "key") and not (word == "key" and sign in ("=", "==")):
+        raise TomoflyError(f"'{part.strip()}' is no filter", _EXAMPLES)
+    if word == "key":
+        return replace(wanted, text=value) if sign == "~" else replace(wanted, keys=(*wanted.keys, value))
+    if word == "flag":
+        if sign == "!=":
+            return replace(wanted, without_flags=(*wanted.without_flags, value))
+        return replace(wanted, flags=(*wanted.flags, value))
+    if word == "excluded":
+        if value.lower() not in _YES_NO:
+            raise TomoflyError(f"'{part.strip()}' is no filter", "Write excluded=yes or excluded=no")
+        return replace(wanted, excluded=_YES_NO[value.lower()] == (sign != "!="))
+    if value not in ITEM_STATES:
+        raise TomoflyError(f"There is no state '{value}'", f"Legal are: {', '.join(ITEM_STATES)}")
+    named = tuple(state for state in ITEM_STATES if (state == value) == (sign != "!="))
+    return replace(wanted, states=(*wanted.states, *named))
+
+
+def find_metric(workflow: Workflow, name: str) -> tuple[str, str]:
+    """Give (stage, metric) for ``metric`` or ``stage.metric``. Raises TomoflyError with what is legal."""
+    stage, _, short = name.rpartition(".")
+    found = [
+        (owner, metric.name)
+        for owner, metric in metrics_of(workflow)
+        if metric.name == short and stage in ("", owner)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(f"{owner}.{metric}" for owner, metric in found)
+        raise TomoflyError(f"Several stages have a metric '{name}'", f"Write one of: {choices}")
+    legal = ", ".join(metric.name for _, metric in metrics_of(workflow))
+    raise TomoflyError(f"There is no metric '{name}'", f"Legal are: {legal}")
+
+
+def metrics_of(workflow: Workflow, kind: str | None = None) -> list[tuple[str, Metric]]:
+    """Give (stage, metric) of everything that is measured on items of a kind, in the order of the work."""
+    stages = workflow.stages_for(kind or workflow.root_kind)
+    return [(stage.name, metric) for stage in stages for metric in stage.metrics]
+
+
+def parse_order(workflow: Workflow, text: str) -> Order:
+    """Read a sort order: ``arrival``, ``key`` or a metric; a leading ``-`` turns it round."""
+    name = text.removeprefix("-")
+    descending = text.startswith("-")
+    if name == "arrival":
+        return Order("arrival", descending)
+    if name == "key":
+        return Order("key", descending)
+    return Order(find_metric(workflow, name), descending)

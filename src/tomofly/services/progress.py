@@ -1,0 +1,234 @@
+"""How a session is coming along: counts, rates, backlog, latency, troubles. A few quick queries."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from tomofly.flow.graph import Workflow
+from tomofly.flow.planner import is_enabled
+from tomofly.flow.process import workflow_of
+from tomofly.model import Settings
+from tomofly.services.home import Home
+from tomofly.services.settings import settings_in_force
+from tomofly.services.status import MEANINGS, Status, status_of
+from tomofly.store import SessionRow, TrackRow, sessions, statistics
+from tomofly.store.browse import BrowsedItem, items_by_id
+
+RATE_WINDOW_S = 600.0
+STATES = ("waiting", "queued", "running", "done", "failed", "skipped")
+
+
+@dataclass(frozen=True)
+class TrackProgress:
+    """How one track is coming along, counted in items; ``stages`` has the counts of each stage by state.
+
+    ``eta_s`` is the time that the backlog takes at the present rate; None: there is no rate yet.
+    """
+
+    name: str
+    state: str
+    waiting: int
+    queued: int
+    running: int
+    done: int
+    failed: int
+    skipped: int
+    backlog: int
+    rate_per_hour: float
+    eta_s: float | None
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    paused: str
+    revision: int
+    stages: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A task that failed: on which item, where, and why."""
+
+    item: str
+    stage: str
+    reason: str
+    at: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Everything that the live view shows of a session."""
+
+    name: str
+    kind: str
+    folder: str
+    status: Status
+    note: str
+    items: int
+    done: int
+    failed: int
+    tracks: tuple[TrackProgress, ...]
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    errors: tuple[Trouble, ...]
+    alerts: tuple[Mapping[str, Any], ...]
+    vitals: Mapping[str, Any]
+    latest: tuple[BrowsedItem, ...]
+
+    @property
+    def meaning(self) -> str:
+        """The status in words."""
+        return MEANINGS[self.status]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as JSON values, without the latest items."""
+        document = {name: value for name, value in vars(self).items() if name not in ("latest", "tracks")}
+        document["meaning"] = self.meaning
+        document["tracks"] = [asdict(track) for track in self.tracks]
+        document["errors"] = [asdict(error) for error in self.errors]
+        document["alerts"] = [dict(alert) for alert in self.alerts]
+        document["vitals"] = dict(self.vitals)
+        return document
+
+
+def session_progress(home: Home, name: str, *, latest: int = 5, errors: int = 5) -> Progress:
+    """Look at a session now."""
+    now = time.time()
+    with home.database.read() as connection:
+        session = sessions.find_session(connection, name)
+        workflow = workflow_of(session.kind)
+        settings = settings_in_force(connection, session, workflow)
+        return _Look(connection, session, workflow, settings, now).progress(latest, errors)
+
+
+def enabled_stages(workflow: Workflow, settings: Mapping[str, Settings]) -> list[str]:
+    """Give the stages that are switched on, in the order of the work."""
+    return [stage.name for stage in workflow.stages if is_enabled(stage, settings[stage.track])]
+
+
+def final_stage(workflow: Workflow, settings: Mapping[str, Settings]) -> str:
+    """Give the enabled stage whose end makes an item of the source done."""
+    mine = [stage.name for stage in workflow.stages_for(workflow.root_kind)]
+    enabled = enabled_stages(workflow, settings)
+    return next((name for name in reversed(mine) if name in enabled), mine[-1])
+
+
+class _Look:
+    """One look at a session, in one connection."""
+
+    def __init__(
+        self, connection: Connection, session: SessionRow, workflow: Workflow,
+        settings: Mapping[str, Settings], now: float,
+    ) -> None:  # fmt: skip
+        self.connection = connection
+        self.session = session
+        self.workflow = workflow
+        self.settings = settings
+        self.now = now
+        self.kinds = statistics.count_kinds(connection, session.id)
+        self.tasks = statistics.count_tasks(connection, session.id)
+        self.enabled = enabled_stages(workflow, settings)
+
+    def progress(self, latest: int, errors: int) -> Progress:
+        session, connection = self.session, self.connection
+        last = final_stage(self.workflow, self.settings)
+        p50, p95 = self._latency(last)
+        failures = statistics.list_failures(connection, session.id, limit=errors)
+        finished = statistics.last_done(connection, session.id, last, latest)
+        return Progress(
+            name=session.name,
+            kind=session.kind,
+            folder=session.folder,
+            status=status_of(session, self.now),
+            note=session.note,
+            items=self.kinds.get(self.workflow.root_kind, 0),
+            done=self.tasks.get((last, "done"), 0),
+            failed=statistics.count_failed_items(connection, session.id),
+            tracks=tuple(self._track(track) for track in self._tracks()),
+            latency_p50_s=p50,
+            latency_p95_s=p95,
+            errors=tuple(Trouble(f["key"], f["stage"], f["reason"], f["done_at"]) for f in failures),
+            alerts=tuple(
+                dict(alert)
+                for alert in sessions.list_alerts(connection, session.id)
+                if alert["ended_at"] is None
+            ),
+            vitals=session.vitals,
+            latest=tuple(items_by_id(connection, finished)),
+        )
+
+    def _tracks(self) -> list[TrackRow]:
+        rows = {track.name: track for track in sessions.list_tracks(self.connection, self.session.id)}
+        return [rows[name] for name in self.workflow.tracks if name in rows]
+
+    def _track(self, track: TrackRow) -> TrackProgress:
+        stages = [stage.name for stage in self.workflow.stages if stage.track == track.name]
+        active = [name for name in stages if name in self.enabled] or stages
+        counts = {name: self._counts(name) for name in stages}
+        last = counts[active[-1]]
+        queued, running = (sum(counts[n][state] for n in active) for state in ("queued", "running"))
+        failed = sum(counts[name]["failed"] for name in active)
+        skipped = max(0, last["skipped"] - (failed - last["failed"]))
+        total = self.kinds.get(self.workflow.item_kind[active[-1]], 0)
+        backlog = max(0, total - last["done"] - failed - skipped)
+        rate = self._rate(active[-1])
+        p50, p95 = self._latency(active[-1])
+        return TrackProgress(
+            name=track.name,
+            state=self._track_state(track, backlog),
+            waiting=max(0, backlog - queued - running),
+            queued=queued,
+            running=running,
+            done=last["done"],
+            failed=failed,
+            skipped=skipped,
+            backlog=backlog,
+            rate_per_hour=rate,
+            eta_s=backlog / rate * 3600 if rate > 0 else (0.0 if backlog == 0 else None),
+            latency_p50_s=p50,
+            latency_p95_s=p95,
+            paused=track.paused,
+            revision=track.revision,
+            stages=counts,
+        )
+
+    def _track_state(self, track: TrackRow, backlog: int) -> str:
+        """Sum up a track; where its session does not run, it does nothing either."""
+        status = status_of(self.session, self.now)
+        if status not in ("running", "idle", "closed"):
+            return status
+        if track.desired == "stopped":
+            return "stopped"
+        if track.paused:
+            return "paused"
+        return "running" if backlog else "idle"
+
+    def _counts(self, stage: str) -> dict[str, int]:
+        counts = {state: self.tasks.get((stage, state), 0) for state in STATES}
+        unborn = self.kinds.get(self.workflow.item_kind[stage], 0) - sum(counts.values())
+        counts["waiting"] += max(0, unborn)
+        return counts
+
+    def _rate(self, stage: str) -> float:
+        """Items per hour over the last minutes; a session that has ended has none."""
+        if status_of(self.session, self.now) not in ("running", "idle", "closed"):
+            return 0.0
+        since = self.now - RATE_WINDOW_S
+        count, first = statistics.done_since(self.connection, self.session.id, stage, since)
+        if count < 2 or first is None:
+            return 0.0
+        # The first one marks the beginning of the time in which the others were made.
+        return (count - 1) / max(self.now - first, 1.0) * 3600
+
+    def _latency(self, stage: str) -> tuple[float | None, float | None]:
+        return percentiles(statistics.latencies(self.connection, self.session.id, stage))
+
+
+def percentiles(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Give the median and the 95th percentile, or None for no values."""
+    if not values:
+        return None, None
+    middle, high = np.percentile(values, [50, 95])
+    return float(middle), float(high)

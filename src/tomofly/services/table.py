@@ -1,0 +1,241 @@
+"""The table of a session: pages for looking, and the whole of it for spreadsheets and notebooks."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomofly.flow.graph import Workflow
+from tomofly.flow.process import workflow_of
+from tomofly.model import TomoflyError
+from tomofly.services.filters import metrics_of, no_filter, parse_filters, parse_order
+from tomofly.services.home import Home
+from tomofly.services.progress import final_stage
+from tomofly.services.settings import settings_in_force
+from tomofly.store import SessionRow, browse, sessions, statistics
+from tomofly.store.browse import BrowsedItem, ItemFilter, Order
+
+if TYPE_CHECKING:
+    import pandas
+
+IDENTITY_COLUMNS = ("key", "state", "excluded", "flags", "source", "acquired_at", "detected_at", "done_at")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table; ``good`` says which end of a metric is the better one."""
+
+    name: str
+    unit: str = ""
+    help: str = ""
+    good: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the table, and how many items passed the filter."""
+
+    total: int
+    offset: int
+    items: tuple[BrowsedItem, ...]
+    rows: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class TableScope:
+    """A session as its table needs it."""
+
+    session: SessionRow
+    workflow: Workflow
+    last_stage: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the session's products are."""
+        return Path(self.session.folder)
+
+
+def table_scope(home: Home, name: str) -> TableScope:
+    """Give what the table needs to know of a session. Raises TomoflyError."""
+    with home.database.read() as connection:
+        session = sessions.find_session(connection, name)
+        workflow = workflow_of(session.kind)
+        settings = settings_in_force(connection, session, workflow)
+    return TableScope(session, workflow, final_stage(workflow, settings))
+
+
+def table_filter(
+    scope: TableScope, expressions: Sequence[str] = (), *, excluded: bool | None = None
+) -> ItemFilter:
+    """Read filter expressions for a session; ``excluded`` holds unless an expression speaks of it."""
+    base = replace(no_filter(scope.workflow), last_stage=scope.last_stage)
+    wanted = parse_filters(scope.workflow, expressions, base)
+    return wanted if wanted.excluded is not None else replace(wanted, excluded=excluded)
+
+
+def table_page(
+    home: Home,
+    name: str,
+    *,
+    filters: Sequence[str] = (),
+    sort: str = "-arrival",
+    limit: int = 50,
+    offset: int = 0,
+) -> Page:
+    """Give one page of a session's table. Raises TomoflyError for a filter that cannot be read."""
+    scope = table_scope(home, name)
+    wanted = table_filter(scope, filters)
+    order: Order = parse_order(scope.workflow, sort)
+    with home.database.read() as connection:
+        total = browse.count_items(connection, scope.session.id, wanted)
+        items = browse.browse_items(connection, scope.session.id, wanted, order, limit=limit, offset=offset)
+    return Page(total, offset, tuple(items), tuple(table_row(scope, item) for item in items))
+
+
+def table_columns(workflow: Workflow) -> list[Column]:
+    """Give the columns of the table: what an item is, then every metric with its unit."""
+    identity = [Column(name, "s" if name.endswith("_at") else "") for name in IDENTITY_COLUMNS]
+    metrics = metrics_of(workflow)
+    names = _metric_names(workflow)
+    return identity + [
+        Column(names[stage, metric.name], metric.unit, metric.help, metric.good) for stage, metric in metrics
+    ]
+
+
+def _metric_names(workflow: Workflow) -> dict[tuple[str, str], str]:
+    """A metric's column has its own name, with the stage before it where two stages share one."""
+    metrics = [(stage, metric.name) for stage, metric in metrics_of(workflow)]
+    names = [name for _, name in metrics]
+    return {(s, n): n if names.count(n) == 1 else f"{s}.{n}" for s, n in metrics}
+
+
+def table_row(scope: TableScope, item: BrowsedItem) -> dict[str, Any]:
+    """Give one line of the table by the names of its columns; None where there is no value."""
+    last = item.tasks.get(scope.last_stage)
+    row: dict[str, Any] = {
+        "key": item.key,
+        "state": item.state(scope.last_stage),
+        "excluded": item.excluded,
+        "flags": ";".join(dict.fromkeys(code for _, code, _ in item.flags)),
+        "source": item.source,
+        "acquired_at": item.acquired_at,
+        "detected_at": item.detected_at,
+        "done_at": None if last is None else last.done_at,
+    }
+    for metric, column in _metric_names(scope.workflow).items():
+        row[column] = item.metrics.get(metric)
+    return row
+
+
+def table_rows(home: Home, scope: TableScope, wanted: ItemFilter) -> Iterator[dict[str, Any]]:
+    """Give all lines that pass a filter, in the order of their keys, without holding them all."""
+    with home.database.read() as connection:
+        for item in browse.each_item(connection, scope.session.id, wanted):
+            yield table_row(scope, item)
+
+
+def data_frame(home: Home, name: str, filters: Sequence[str] = ()) -> "pandas.DataFrame":
+    """Give a session's table as a pandas DataFrame, one line per item; times become UTC timestamps."""
+    import pandas
+
+    scope = table_scope(home, name)
+    columns = [column.name for column in table_columns(scope.workflow)]
+    frame = pandas.DataFrame(table_rows(home, scope, table_filter(scope, filters)), columns=columns)
+    for column in ("acquired_at", "detected_at", "done_at"):
+        frame[column] = pandas.to_datetime(frame[column].astype("float64"), unit="s", utc=True)
+    return frame
+
+
+def write_csv(path: Path, columns: Sequence[Column], rows: Iterator[dict[str, Any]]) -> int:
+    """Write a table with the units in the names of its columns; give the number of lines."""
+    titles = [f"{column.name} [{column.unit}]" if column.unit else column.name for column in columns]
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(titles)
+        for row in rows:
+            writer.writerow(["" if (value := row[column.name]) is None else value for column in columns])
+            count += 1
+    return count
+
+
+def write_json(path: Path, columns: Sequence[Column], rows: Iterator[dict[str, Any]]) -> int:
+    """Write a table as JSON, one item per line of the file, with its columns described before it."""
+    described = [vars(column) for column in columns]
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"columns": ' + json.dumps(described, ensure_ascii=False) + ',\n"items": [\n')
+        for row in rows:
+            file.write((",\n" if count else "") + json.dumps(row, ensure_ascii=False))
+            count += 1
+        file.write("\n]}\n")
+    return count
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed task: the item, the stage, why, and where its log is."""
+
+    item: str
+    stage: str
+    reason: str
+    attempts: int
+    permanent: bool
+    at: float | None
+    log: str
+
+
+def list_failures(home: Home, name: str, *, limit: int = 100, offset: int = 0) -> list[Failure]:
+    """Give the failed tasks of a session, the latest first."""
+    with home.database.read() as connection:
+        session = sessions.find_session(connection, name)
+        rows = statistics.list_failures(connection, session.id, limit=limit, offset=offset)
+    return [
+        Failure(
+            row["key"], row["stage"], row["reason"], row["attempts"], row["permanent"], row["done_at"],
+            str(log_path(Path(session.folder), row["stage"], row["key"])),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def find_item(home: Home, name: str, key: str) -> tuple[TableScope, BrowsedItem]:
+    """Give one item with everything that is known of it. Raises TomoflyError."""
+    scope = table_scope(home, name)
+    wanted = replace(no_filter(scope.workflow), last_stage=scope.last_stage, keys=(key,))
+    with home.database.read() as connection:
+        found = browse.browse_items(connection, scope.session.id, wanted, limit=1)
+    if not found:
+        raise TomoflyError(f"Session '{name}' has no item '{key}'", "`tomofly session items` lists them")
+    return scope, found[0]
+
+
+def item_previews(home: Home, name: str, key: str) -> dict[str, Path]:
+    """Give the previews of an item that are there, by ``stage.preview``."""
+    scope, item = find_item(home, name, key)
+    named = {(stage.name, preview) for stage in scope.workflow.stages for preview in stage.previews}
+    return {
+        f"{stage}.{product}": scope.folder / path
+        for (stage, product), path in sorted(item.products.items())
+        if (stage, product) in named
+    }
+
+
+def log_path(folder: Path, stage: str, key: str) -> Path:
+    """Give where a task writes its log; keys are names below the session's folder, never above it."""
+    path = folder / "logs" / stage / f"{key}.log"
+    if ".." in path.parts:
+        raise TomoflyError(f"'{key}' is no key of an item")
+    return path
+
+
+def item_logs(home: Home, name: str, key: str, stage: str = "") -> dict[str, str]:
+    """Give the logs of an item by stage, those that were written."""
+    scope, item = find_item(home, name, key)
+    stages = [stage] if stage else [s.name for s in scope.workflow.stages_for(item.kind)]
+    paths = {s: log_path(scope.folder, s, item.key) for s in stages}
+    return {
+        s: path.read_text(encoding="utf-8", errors="replace") for s, path in paths.items() if path.is_file()
+    }

@@ -1,0 +1,34 @@
+"""A home with sessions of the example kind, whose stages take no time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tomofly_example import BALANCE, LEDGER, NUMBER, REPORT
+
+from tomofly.services.home import Home, open_home
+from tomofly.stages.registry import Installed
+
+
+@pytest.fixture(autouse=True)
+def example_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the stages of the example are installed: they load at once."""
+    installed = tuple(Installed(stage, "tomofly-example") for stage in (BALANCE, LEDGER, NUMBER, REPORT))
+    monkeypatch.setattr("tomofly.flow.process.installed_stages", lambda: installed)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """An empty home."""
+    monkeypatch.delenv("TOMOFLY_DATABASE", raising=False)
+    opened = open_home(tmp_path / "home")
+    yield opened
+    opened.close()
+
+
+def write_notes(folder: Path, numbers: dict[str, object]) -> str:
+    """Write notes and give the pattern that finds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, number in numbers.items():
+        (folder / f"{name}.note").write_text(str(number))
+    return str(folder / "*.note")
