@@ -22,7 +22,9 @@ SMOOTHING_DIAMETERS = 0.4  # sigma of the Gaussian; at this width a phase object
 OUTLINE_DIAMETERS = 0.12  # the same for drawing the outline of what was found
 SEED_SIGMA = 6.0  # a dark spot of contamination has to be this deep somewhere ...
 EDGE_SIGMA = 3.0  # ... and reaches out to here
-STEP_SIGMA = 8.0  # two flat levels further apart than this are two materials
+LEAST_MATERIAL_AREA = 12.0  # in squared diameters; smaller is contamination
+STEP_WIDTH_DIAMETERS = 0.8  # at this smoothing a sharp step rises through its middle in 0.4
+STEP_SIGMA = 5.0  # two flat levels further apart than this are two materials
 RIM_DEPTH = 0.35
 OPENING_DIAMETERS = 0.25  # radius; what is narrower is a crack of noise
 GROWTH_DIAMETERS = 0.2  # radius; fringes around a contaminant look like particles
@@ -75,7 +77,7 @@ def exclusion_mask(
     diameter = diameter_px / scale
     edge = _dead_border(coarse)
     level = _smoothed(coarse, edge, SMOOTHING_DIAMETERS * diameter)
-    carbon = _darker_material(level, edge)
+    carbon = _darker_material(level, edge, diameter)
     outline = _smoothed(coarse, edge, OUTLINE_DIAMETERS * diameter)
     dark = _dark_spots(level, outline, carbon, diameter) | carbon | edge
     opaque = _opaque(level, dark) & dark if not inverted else np.zeros_like(edge)
@@ -139,11 +141,16 @@ def _smoothed(coarse: NDArray[np.float32], dead: NDArray[np.bool_], sigma: float
     return np.asarray(np.where(weight > 0.05, total / np.maximum(weight, 0.05), middle), dtype=np.float32)
 
 
-def _surface(level: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+def _polynomial(shape: tuple[int, ...], degree: int) -> NDArray[np.float64]:
+    """The terms (y, x, term) of a polynomial surface, coordinates from -1 to 1."""
+    yy, xx = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    powers = [(i, total - i) for total in range(degree + 1) for i in range(total + 1)]
+    return np.stack([yy**i * xx**j for i, j in powers], axis=-1)
+
+
+def _surface(level: Image, usable: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
     """A quadratic surface through the usable pixels, outliers given up in turn, and the spread around it."""
-    ys, xs = (np.linspace(-1, 1, n) for n in level.shape)
-    yy, xx = np.meshgrid(ys, xs, indexing="ij")
-    terms = np.stack([np.ones_like(yy), yy, xx, yy * xx, yy**2, xx**2], axis=-1)
+    terms = _polynomial(level.shape, 2)
     thin = max(1, int(np.sqrt(level.size / 4000)))
     basis, values = terms[::thin, ::thin].reshape(-1, 6), level[::thin, ::thin].ravel().astype(np.float64)
     good = usable[::thin, ::thin].ravel().copy()
@@ -163,26 +170,65 @@ def _surface(level: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[NDA
     return np.asarray(terms @ coefficients), sigma
 
 
-def _darker_material(level: NDArray[np.float32], dead: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The darker of two flat levels that share the image: carbon or gold foil beside ice."""
-    values = level[~dead].astype(np.float64)
+def _darker_material(level: Image, dead: NDArray[np.bool_], diameter: float) -> NDArray[np.bool_]:
+    """The darker of two materials that share the image: carbon or gold foil beside ice.
+
+    Each is flat but for the slope and bend of the ice; a step as sharp as the smoothing allows parts them.
+    """
     none = np.zeros(level.shape, dtype=bool)
+    values = level[~dead].astype(np.float64)
     if values.size < 100:
         return none
-    cut = _otsu(values)
-    dark, bright = values[values < cut], values[values >= cut]
-    if min(dark.size, bright.size) < 0.02 * values.size:
+    bent = level - _surface(level, ~dead)[0]
+    starts = [image < _otsu(image[~dead].astype(np.float64)) for image in (level, bent)]
+    fits = [_step(level, start & ~dead, dead) for start in starts]
+    # of two explanations the one that takes more of the variance away
+    material, step, ice, sigma = max(fits, key=lambda fit: fit[1] / max(fit[3], 1e-30) * fit[0].std())
+    material = _large(material, LEAST_MATERIAL_AREA * diameter**2)
+    rest = level - ice
+    share = float(material[~dead].mean())
+    if not 0.02 < share < 0.98 or step < STEP_SIGMA * sigma:
         return none
-    (low, low_sigma), (high, high_sigma) = robust_sigma(dark), robust_sigma(bright)
-    apart = high - low
-    between = np.mean((values > low + 0.3 * apart) & (values < high - 0.3 * apart))
-    # a slope fills the valley between its two halves; two materials leave it nearly empty
-    if (
-        apart < STEP_SIGMA * max(low_sigma, high_sigma) / 2
-        or between > 0.35 * min(dark.size, bright.size) / values.size
-    ):
+    between = (rest < -0.3 * step) & (rest > -0.7 * step) & ~dead
+    border = material & ~ndimage.binary_erosion(material, border_value=1)
+    # a slope takes its time from one level to the other, and so do the flanks of a round contaminant
+    if between.sum() > STEP_WIDTH_DIAMETERS * diameter * border.sum():
         return none
-    return np.asarray((level < cut) & ~dead)
+    return material
+
+
+def _large(mask: NDArray[np.bool_], least_area: float) -> NDArray[np.bool_]:
+    """The connected areas of at least the given number of pixels."""
+    label, _ = ndimage.label(mask)
+    sizes = np.bincount(label.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= least_area)[label])
+
+
+def _step(
+    level: Image, darker: NDArray[np.bool_], dead: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], float, NDArray[np.float64], float]:
+    """Fit cubic ice and a constant step down in one area, area and fit in turn: area, step, ice, spread."""
+    terms = _polynomial(level.shape, 3)
+    thin = max(1, int(np.sqrt(level.size / 4000)))
+    basis = terms[::thin, ::thin].reshape(-1, terms.shape[-1])
+    values = level[::thin, ::thin].ravel().astype(np.float64)
+    good = ~dead[::thin, ::thin].ravel()
+    ice, step, sigma = np.full(level.shape, values[good].max(initial=0.0)), 0.0, 1.0
+    for _ in range(8):
+        design = np.column_stack([basis, -darker[::thin, ::thin].ravel().astype(np.float64)])
+        kept = good
+        for _ in range(2):
+            coefficients = np.linalg.lstsq(design[kept], values[kept], rcond=None)[0]
+            rest = np.abs(values - design @ coefficients)
+            sigma = 1.4826 * float(np.median(rest[good]))
+            kept = good & (rest <= 3.0 * sigma)
+        ice, step = terms @ coefficients[:-1], float(coefficients[-1])
+        moved = (level < ice - step / 2) & ~dead
+        if step <= 0 or (moved == darker).all():
+            break
+        darker = moved
+    return darker, step, ice, sigma
 
 
 def _otsu(values: NDArray[np.float64]) -> float:
@@ -226,7 +272,7 @@ def _convicted(spots: NDArray[np.bool_], depth: NDArray[np.floating], diameter: 
     deepest = np.asarray(ndimage.maximum(depth, label, np.arange(1, count + 1)))
     area = np.bincount(label.ravel(), minlength=count + 1)[1:] / diameter**2
     alike = deepest[(area > 0.5) & (area < 1.6) & (deepest > 4.0)]
-    typical = max(5.0, float(np.quantile(alike, 0.4, method="lower"))) if alike.size > 1 else SEED_SIGMA
+    typical = max(5.0, float(np.quantile(alike, 0.4, method="lower"))) if alike.size > 1 else 5.0
     # particles side by side are wide but no deeper than one; the wider a spot, the less depth convicts it
     limit = typical * (1.3 + 0.9 * np.exp(-np.maximum(area - 1.2, 0.0)))
     return np.asarray(np.concatenate([[False], deepest > np.maximum(limit, SEED_SIGMA)])[label])

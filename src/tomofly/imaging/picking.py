@@ -24,13 +24,13 @@ CLIP_SIGMA = 3.0  # no pixel may speak louder than this
 SURROUND_RADII = 1.25  # narrow, so that neighbours in a crowded field stay out of it
 SCALE_STEP = 1.15  # between neighbouring diameters of a range
 SEPARATION_RADII = 1.25  # smallest centre distance, unless told
-SIGNAL_SHARE = 0.15  # a score counts in this part of the strong responses, where that is above the noise
+SIGNAL_SHARE = 0.185  # a score counts in this part of the strong responses, where that is above the noise
 MARGIN_DIAMETERS = 0.36  # a particle cut by the edge further than this cannot be used
 COVERED_SHARE = 0.5  # of the template's weight, that must lie on usable image
 EXCLUSION_FLAG_FRACTION = 0.5
 BACKGROUND_PIXELS = 4  # per diameter, at which the background is computed
 
-DEFAULT_THRESHOLD = 4.0
+DEFAULT_THRESHOLD = 4.25
 DEFAULT_KEEP_THRESHOLD = 3.0
 
 
@@ -227,12 +227,12 @@ def score_unit(response: NDArray[np.floating], white: float) -> float:
     In an empty micrograph the response is symmetric about its median and its spread is the noise, whatever
     the colour. Particles pull out the upper side; then the spread is theirs, and the noise is the pixels'.
     """
-    low, middle, high, strong = np.quantile(response, [0.02, 0.5, 0.98, 0.995])
+    low, middle, high = np.quantile(response, [0.02, 0.5, 0.98])
     spread = robust_sigma(response)[1]
     lopsided = (high - middle) / max(middle - low, 1e-12)
     symmetric = float(np.clip((1.4 - lopsided) / 0.2, 0.0, 1.0))
     noise = symmetric * spread + (1.0 - symmetric) * min(white, spread)
-    return float((noise**4 + max(SIGNAL_SHARE * strong, 0.0) ** 4) ** 0.25)
+    return float((noise**4 + max(SIGNAL_SHARE * high, 0.0) ** 4) ** 0.25)
 
 
 def _inside(radius: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
