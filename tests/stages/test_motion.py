@@ -7,6 +7,7 @@ import pytest
 import starfile
 from PIL import Image
 
+from tests.formats.eer_writer import random_frames, write_eer
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.model import BadInput, GainParams, MicroscopeParams, Result, StageParams
 from tomofly.simulate import Truth
@@ -147,6 +148,28 @@ def test_frames_that_hold_nothing_are_named(imported: Bench, movie: Path) -> Non
 def test_senseless_patches_are_refused(imported: Bench) -> None:
     with pytest.raises(BadInput, match="patches"):
         imported.run(STAGE, patches=(2, 2))
+
+
+def test_events_become_fractions_with_their_dose_and_a_gain_for_finer_pixels(tmp_path: Path) -> None:
+    coded, _ = random_frames(10, (140, 156), 9000)
+    write_eer(tmp_path / "movie.eer", coded, (140, 156))
+    write_image(tmp_path / "gain.mrc", np.full((140, 156), 1.3, np.float32), 1.0)
+    shared: dict[str, StageParams] = {
+        "microscope": MicroscopeParams(pixel_size_angstrom=0.75, dose_per_frame_e_per_a2=0.5),
+        "gain": GainParams(path=str(tmp_path / "gain.mrc"), divide=True),
+    }
+    events = Bench(tmp_path, tmp_path / "movie.eer", shared)
+    assert events.run(IMPORT).metrics["total_dose_e_per_a2"] == 5.0
+    outcome = events.run(STAGE, eer_fractions=5, eer_upsampling=2, patches=(1, 1))
+    image, pixel_size = read_image(outcome.products["average"])
+    assert image.shape == (280, 312)
+    assert pixel_size == pytest.approx(0.375)
+    assert outcome.metrics["frames_used"] == 5
+    assert outcome.metrics["dose_used_e_per_a2"] == pytest.approx(5.0)
+    general = starfile.read(outcome.products["shifts"])["general"]
+    assert general["rlnEERGrouping"] == 2
+    assert general["rlnEERUpsampling"] == 2
+    assert general["rlnMicrographDoseRate"] == pytest.approx(1.0)
 
 
 def test_the_same_movie_gives_the_same_bytes(imported: Bench) -> None:

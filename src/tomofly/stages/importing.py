@@ -83,10 +83,9 @@ def import_movie(item: ItemRef, params: ImportParams, ctx: StageContext) -> Outc
     flags += [*_header_flags(header), *_agreement_flags(header, metadata, microscope)]
     flags += [*_sample_flags(sample), *(test.flags if test else ())]
     dose = _dose_per_frame(header, metadata, microscope)
-    if dose is None:
-        flags.append(
-            Flag("dose_unknown", "Neither the settings nor the metadata give the dose: no dose weighting")
-        )
+    if dose is None and header.frames > 1:
+        message = "Neither the settings nor the metadata give the dose: no dose weighting"
+        flags.append(Flag("dose_unknown", message))
     metrics = _metrics(header, sample, test, dose, metadata)
     ctx.log.info("%s: %d frames of %d x %d", item.key, header.frames, *header.shape_yx[::-1])
     # What later stages take from here, so that they are not redone when only a check has changed.
@@ -185,8 +184,6 @@ def _header_flags(header: MovieHeader) -> Iterator[Flag]:
     if header.trailing_bytes:
         message = f"The file is {header.trailing_bytes} bytes longer than its header says; they are not used"
         yield Flag("trailing_bytes", message)
-    if header.frames == 1:
-        yield Flag("single_frame", "The file holds one image: it is taken as it is, without alignment")
 
 
 def _sample_flags(sample: FrameSample) -> Iterator[Flag]:
