@@ -258,7 +258,7 @@ class Watcher:
         quiet_s = now - waiting.since
         if quiet_s < self._source.settle_s:
             return None
-        evidence = probe(path)
+        evidence = _judge(path)
         if evidence.whole is False and quiet_s < patience_s:
             return None
         # Opening the file has made a network file system ask the server: only now is its size certain.
@@ -305,6 +305,14 @@ class Watcher:
 
 def _status(path: str) -> os.stat_result:
     return os.stat(path)  # noqa: PTH116 - called for each file; a Path would cost more than the call
+
+
+def _judge(path: str) -> Evidence:
+    """Ask a file whether it is whole; one that breaks the reader must not end the watching."""
+    try:
+        return probe(path)
+    except Exception as error:  # the rim: it becomes the reason on this item
+        return Evidence(False, f"its header cannot be understood ({error!r})")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
