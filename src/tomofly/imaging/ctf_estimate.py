@@ -31,6 +31,8 @@ LEAST_LOG_LIKELIHOOD_GAIN = 20.0
 LONGEST_LAG_FRACTION = 0.25
 LARGEST_BOX_PX = 1024
 LARGEST_TILE_FRACTION = 0.5
+# A box that would grow by less is not worth a second spectrum.
+LEAST_GROWTH = 1.4
 # The last fit goes a little further than the rings are seen by eye; the likelihood ignores what is not there.
 REACH_BEYOND_FIT = 1.15
 # Another defocus this close in log likelihood is a real alternative.
@@ -125,13 +127,15 @@ def estimate_ctf(
     optics = CtfOptics(voltage_kv, spherical_aberration_mm, amplitude_contrast)
     search = _checked_search(optics, defocus_range_angstrom, resolution_range_angstrom, phase_shift_range_deg)
     spectrum = tile_power_spectrum(image, pixel_size_angstrom, box_px, threads)
-    fits = _fit_candidates(spectrum, search)
+    ring = _search_ring(spectrum, search)
+    fits = _fit_candidates(ring, search)
     resolution = fit_resolution(ctf_profile(_whole_ring(spectrum, search), optics, fits[0]))
     larger = _box_for(spectrum, fits[0], search, resolution, image.shape[-2:])
-    if larger > spectrum.box_px:
+    if _rings_seen(fits) and larger >= LEAST_GROWTH * spectrum.box_px:
         spectrum = tile_power_spectrum(image, pixel_size_angstrom, larger, threads)
     fit = _final_fit(spectrum, search, fits[0], resolution)
-    return _described(spectrum, search, fit, fits)
+    # The quality is always taken on the first spectrum, so that it compares between micrographs.
+    return _described(spectrum, search, fit, fits, _fit_quality(ring, optics, fit))
 
 
 def _checked_search(
@@ -158,12 +162,16 @@ def _search_ring(spectrum: PowerSpectrum, search: _Search) -> ThonRing:
     return thon_ring(spectrum, search.low, high, mask_ice=search.high is None)
 
 
-def _fit_candidates(spectrum: PowerSpectrum, search: _Search) -> list[CtfFit]:
+def _fit_candidates(ring: ThonRing, search: _Search) -> list[CtfFit]:
     """Every candidate of the search refined, the most likely first."""
-    ring = _search_ring(spectrum, search)
     starts = search_ctf(ring, search.optics, search.defocus_range, search.phase_range)
     fits = [refine_ctf(ring, search.optics, start, fit_phase=search.fit_phase) for start in starts]
     return sorted(fits, key=lambda fit: -fit.log_likelihood_gain)
+
+
+def _rings_seen(fits: list[CtfFit]) -> bool:
+    """Whether the best fit is better than noise could make it."""
+    return fits[0].log_likelihood_gain >= LEAST_LOG_LIKELIHOOD_GAIN
 
 
 def _whole_ring(spectrum: PowerSpectrum, search: _Search) -> ThonRing:
@@ -201,7 +209,9 @@ def _final_fit(spectrum: PowerSpectrum, search: _Search, fit: CtfFit, resolution
     return refine_ctf(ring, search.optics, start, fit_phase=search.fit_phase)
 
 
-def _described(spectrum: PowerSpectrum, search: _Search, fit: CtfFit, fits: list[CtfFit]) -> CtfEstimate:
+def _described(
+    spectrum: PowerSpectrum, search: _Search, fit: CtfFit, fits: list[CtfFit], quality: float
+) -> CtfEstimate:
     """The final `fit` with everything a person wants to know of it; `fits` are those of the search."""
     optics = search.optics
     profile = ctf_profile(_whole_ring(spectrum, search), optics, fit)
@@ -214,7 +224,7 @@ def _described(spectrum: PowerSpectrum, search: _Search, fit: CtfFit, fits: list
         defocus_v_angstrom=p.defocus_v,
         astigmatism_angle_deg=p.angle_deg,
         phase_shift_deg=float(np.rad2deg(p.phase_shift_rad)) % 180.0 if search.fit_phase else 0.0,
-        fit_quality=_fit_quality(_search_ring(spectrum, search), optics, fit),
+        fit_quality=quality,
         fit_resolution_angstrom=resolution,
         aliasing_resolution_angstrom=aliasing,
         ice_ring=ice_ring(spectrum),
@@ -269,7 +279,7 @@ def _flags(
         and abs(other.parameters.mean_defocus - best.parameters.mean_defocus) > AMBIGUOUS_DISTANCE_ANGSTROM
     ]
     low, high = search.defocus_range
-    seen = best.log_likelihood_gain >= LEAST_LOG_LIKELIHOOD_GAIN
+    seen = _rings_seen(fits)
     conditions = {
         "no_thon_rings": not seen,
         "aliasing": seen and aliasing is not None and resolution is not None and aliasing > resolution,

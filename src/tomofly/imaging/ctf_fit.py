@@ -7,13 +7,14 @@ CTF are fitted to the samples together, so that no subtraction made beforehand c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
 
 from tomofly.imaging.ctf import CtfOptics
-from tomofly.imaging.ctf_ring import BACKGROUND_SPLINES, FloatVector, ThonRing, spline_basis
+from tomofly.imaging.ctf_ring import BACKGROUND_SPLINES, FloatVector, SampleVector, ThonRing, spline_basis
 from tomofly.imaging.ctf_search import HALF_ASTIGMATISM_PRIOR_ANGSTROM, CtfCandidate
 from tomofly.imaging.spectrum import taper_coherence, taper_noise
 
@@ -83,46 +84,53 @@ class RingModel:
     def __init__(self, ring: ThonRing, optics: CtfOptics) -> None:
         self.ring = ring
         self.optics = optics
-        self.squared = ring.frequency**2
-        self.phase_per_defocus = optics.defocus_coefficient * self.squared
-        self.fixed_phase = optics.amplitude_phase_rad - optics.spherical_coefficient * self.squared**2
-        self.cos_2a = np.cos(2 * ring.azimuth_rad)
-        self.sin_2a = np.sin(2 * ring.azimuth_rad)
-        self.x_share = np.abs(np.cos(ring.azimuth_rad)) / (np.pi * ring.tile_length_angstrom)
-        self.y_share = np.abs(np.sin(ring.azimuth_rad)) / (np.pi * ring.tile_length_angstrom)
+        squared = ring.frequency**2
+        self.phase_per_defocus = optics.defocus_coefficient * squared
+        self.fixed_phase = optics.amplitude_phase_rad - optics.spherical_coefficient * squared**2
+        self.slope_per_defocus = 2 * optics.defocus_coefficient * ring.frequency
+        self.fixed_slope = 4 * optics.spherical_coefficient * ring.frequency * squared
+        cos, sin = np.cos(ring.azimuth_rad), np.sin(ring.azimuth_rad)
+        self.cos_2a, self.sin_2a = cos * cos - sin * sin, 2 * sin * cos
+        self.x_share = np.abs(cos) / (math.pi * ring.tile_length_angstrom)
+        self.y_share = np.abs(sin) / (math.pi * ring.tile_length_angstrom)
         bins = ring.bin_frequency
         low, high = float(ring.frequency.min()), float(ring.frequency.max())
         self.background_basis = spline_basis(bins, low, high, BACKGROUND_SPLINES)
         self.depth_basis = spline_basis(bins, low, high, DEPTH_SPLINES)
         self.power = ring.power
-        self.slope_per_defocus = 2 * optics.defocus_coefficient * ring.frequency
-        self.fixed_slope = 4 * optics.spherical_coefficient * ring.frequency**3
 
-    def chi(self, p: FloatVector) -> FloatVector:
+    def chi(self, p: FloatVector) -> SampleVector:
         """Phase at each sample for (mean, cos, sin, phase)."""
-        defocus = p[0] + p[1] * self.cos_2a + p[2] * self.sin_2a
-        return np.asarray(self.phase_per_defocus * defocus + self.fixed_phase + p[3])
+        mean, along, diagonal, phase = (float(value) for value in p)
+        defocus = mean + along * self.cos_2a + diagonal * self.sin_2a
+        return np.asarray(self.phase_per_defocus * defocus + (self.fixed_phase + phase))
 
-    def coherence(self, p: FloatVector) -> FloatVector:
+    def coherence(self, p: FloatVector) -> SampleVector:
         """What the finite tile leaves of the rings at each sample."""
         x, y = self._lag_fractions(p)
         return taper_coherence(x) * taper_coherence(y)
 
-    def noise(self, p: FloatVector) -> FloatVector:
+    def rings(self, p: FloatVector) -> tuple[SampleVector, SampleVector]:
+        """The ripple -cos(2 chi) as the tiles show it, and its derivative by chi."""
+        twice = 2 * self.chi(p)
+        coherence = self.coherence(p)
+        return -coherence * np.cos(twice), 2 * coherence * np.sin(twice)
+
+    def noise(self, p: FloatVector) -> SampleVector:
         """Variance, at each sample, of the noise that ripples like the rings, over that of white noise."""
         x, y = self._lag_fractions(p)
         return taper_noise(x) * taper_noise(y)
 
-    def _lag_fractions(self, p: FloatVector) -> tuple[FloatVector, FloatVector]:
+    def _lag_fractions(self, p: FloatVector) -> tuple[SampleVector, SampleVector]:
         """Tiles, along x and y, over which the CTF carries each frequency, without astigmatism."""
-        slope = self.slope_per_defocus * p[0] - self.fixed_slope
-        return slope * self.x_share, slope * self.y_share
+        slope = self.slope_per_defocus * float(p[0]) - self.fixed_slope
+        return np.asarray(slope * self.x_share), np.asarray(slope * self.y_share)
 
-    def smooth_curves(self, ripple: FloatVector, weight: FloatVector) -> tuple[FloatVector, FloatVector]:
+    def smooth_curves(self, ripple: SampleVector, weight: SampleVector) -> tuple[FloatVector, FloatVector]:
         """Background and depth by radial bin: least squares with both held at 0 or more."""
         where, size = self.ring.radial_bin, self.ring.bin_frequency.size
 
-        def total(values: FloatVector) -> FloatVector:
+        def total(values: SampleVector) -> FloatVector:
             return np.bincount(where, values, minlength=size).astype(np.float64)
 
         wr = weight * ripple
@@ -145,7 +153,7 @@ class RingModel:
 
     def curves_at(self, p: FloatVector) -> tuple[FloatVector, FloatVector]:
         """Background and depth for given parameters and nothing else known."""
-        return _settled_curves(self, p)[1]
+        return _settled_curves(self, self.rings(p)[0])
 
 
 @dataclass(frozen=True)
@@ -159,8 +167,8 @@ class _State:
     likelihood: float
     gradient: FloatVector
     information: FloatVector
-    jacobian: FloatVector
-    expected: FloatVector
+    jacobian: SampleVector
+    expected: SampleVector
     misfit: float
 
 
@@ -183,16 +191,18 @@ def refine_ctf(
             np.deg2rad(start.phase_shift_deg),
         ]
     )
-    ripple, curves = _settled_curves(model, p)
-    state = _evaluate(model, p, ripple, curves)
+    rings = model.rings(p)
+    curves = _settled_curves(model, rings[0])
+    state = _evaluate(model, p, rings, curves)
     for _ in range(iterations):
         step = _bounded_step(model, state, free)
         p = p + step
-        ripple, curves = _updated_curves(model, p, state.expected)
-        state = _evaluate(model, p, ripple, curves)
+        rings = model.rings(p)
+        curves = model.smooth_curves(rings[0], 1.0 / state.expected**2)
+        state = _evaluate(model, p, rings, curves)
         if float(step @ state.information @ step) < CONVERGED_SIGMAS**2:
             break
-    flat = _evaluate(model, p, ripple, _flat_curves(model))
+    flat = _evaluate(model, p, rings, _flat_curves(model))
     return CtfFit(
         parameters=CtfParameters(*(float(value) for value in p)),
         covariance=_covariance(model, p, state, free),
@@ -203,19 +213,10 @@ def refine_ctf(
     )
 
 
-def _settled_curves(model: RingModel, p: FloatVector) -> tuple[FloatVector, tuple[FloatVector, FloatVector]]:
-    """Smooth curves at `p` from nothing: two rounds, the second with the weights of the first."""
-    ripple, curves = _updated_curves(model, p, np.ones_like(model.power))
-    expected = _expected_power(model, ripple, curves)
-    return _updated_curves(model, p, expected)
-
-
-def _updated_curves(
-    model: RingModel, p: FloatVector, expected: FloatVector
-) -> tuple[FloatVector, tuple[FloatVector, FloatVector]]:
-    """The rings at `p` and the curves that fit best, weighted by the variance `expected` implies."""
-    ripple = -model.coherence(p) * np.cos(2 * model.chi(p))
-    return ripple, model.smooth_curves(ripple, 1.0 / expected**2)
+def _settled_curves(model: RingModel, ripple: SampleVector) -> tuple[FloatVector, FloatVector]:
+    """Smooth curves from nothing: two rounds, the second with the weights that follow from the first."""
+    curves = model.smooth_curves(ripple, np.ones_like(model.power))
+    return model.smooth_curves(ripple, 1.0 / _expected_power(model, ripple, curves) ** 2)
 
 
 def _flat_curves(model: RingModel) -> tuple[FloatVector, FloatVector]:
@@ -226,35 +227,41 @@ def _flat_curves(model: RingModel) -> tuple[FloatVector, FloatVector]:
 
 
 def _expected_power(
-    model: RingModel, ripple: FloatVector, curves: tuple[FloatVector, FloatVector]
-) -> FloatVector:
+    model: RingModel, ripple: SampleVector, curves: tuple[FloatVector, FloatVector]
+) -> SampleVector:
     """b (1 + m ripple) at each sample."""
-    background, depth = curves
-    where = model.ring.radial_bin
-    return np.asarray(background[where] * (1.0 + depth[where] * ripple))
+    background, depth = (curve.astype(np.float32)[model.ring.radial_bin] for curve in curves)
+    return np.asarray(background * (1.0 + depth * ripple))
 
 
 def _evaluate(
-    model: RingModel, p: FloatVector, ripple: FloatVector, curves: tuple[FloatVector, FloatVector]
+    model: RingModel,
+    p: FloatVector,
+    rings: tuple[SampleVector, SampleVector],
+    curves: tuple[FloatVector, FloatVector],
 ) -> _State:
     """Log likelihood of gamma variables (Whittle 1953), its gradient and Fisher information."""
     dof = model.ring.samples_dof
+    ripple, by_phase = rings
+    background, depth = curves
     expected = _expected_power(model, ripple, curves)
     # Strong spots are held back: they are lattice or detector, and few.
-    residual = np.minimum(model.power / expected - 1.0, OUTLIER_SIGMAS / np.sqrt(model.ring.single_dof))
-    slope = 2.0 * model.coherence(p) * np.sin(2 * model.chi(p))
-    slope *= curves[0][model.ring.radial_bin] * curves[1][model.ring.radial_bin] / expected
-    by_defocus = slope * model.phase_per_defocus
-    jacobian = np.stack((by_defocus, by_defocus * model.cos_2a, by_defocus * model.sin_2a, slope))
+    residual = np.minimum(model.power / expected - 1.0, OUTLIER_SIGMAS / math.sqrt(model.ring.single_dof))
+    slope = by_phase * (background * depth).astype(np.float32)[model.ring.radial_bin] / expected
+    jacobian = np.empty((4, slope.size), dtype=np.float32)
+    np.multiply(slope, model.phase_per_defocus, out=jacobian[0])
+    np.multiply(jacobian[0], model.cos_2a, out=jacobian[1])
+    np.multiply(jacobian[0], model.sin_2a, out=jacobian[2])
+    jacobian[3] = slope
     prior = np.array([0.0, 1.0, 1.0, 0.0]) / HALF_ASTIGMATISM_PRIOR_ANGSTROM**2
-    likelihood = -dof * float(np.sum(np.log(expected) + residual)) - 0.5 * float(prior @ p**2)
+    fit = -dof * float(np.sum(np.log(expected) + residual, dtype=np.float64))
     return _State(
-        likelihood=likelihood,
-        gradient=dof * (jacobian @ residual) - prior * p,
-        information=dof * (jacobian @ jacobian.T) + np.diag(prior),
+        likelihood=fit - 0.5 * float(prior @ p**2),
+        gradient=dof * (jacobian @ residual).astype(np.float64) - prior * p,
+        information=dof * (jacobian @ jacobian.T).astype(np.float64) + np.diag(prior),
         jacobian=jacobian,
         expected=expected,
-        misfit=float(model.ring.single_dof * np.mean(residual**2)),
+        misfit=float(model.ring.single_dof * np.mean(residual**2, dtype=np.float64)),
     )
 
 
@@ -279,6 +286,6 @@ def _covariance(
     both = np.ix_(free, free)
     inverse = np.linalg.pinv(state.information[both] + 1e-12 * np.eye(int(free.sum())), hermitian=True)
     jacobian = state.jacobian[free]
-    score_variance = model.ring.samples_dof * ((jacobian * model.noise(p)) @ jacobian.T)
+    score_variance = model.ring.samples_dof * ((jacobian * model.noise(p)) @ jacobian.T).astype(np.float64)
     covariance[both] = inverse @ score_variance @ inverse * max(1.0, state.misfit)
     return covariance

@@ -15,7 +15,7 @@ from tomofly.imaging.spectrum import PowerSpectrum, taper_coherence
 # A fit holds while the local correlation of rings and model is at least this (Rohou & Grigorieff 2015).
 AGREEMENT_THRESHOLD = 0.5
 # Fewer bins than this from one Thon ring to the next cannot show them.
-FEWEST_BINS_PER_RING = 4.0
+FEWEST_BINS_PER_RING = 2.5
 ICE_PEAK_ANGSTROM = (3.9, 3.5)
 ICE_FLANKS_ANGSTROM = ((4.5, 4.0), (3.4, 3.1))
 
@@ -54,7 +54,8 @@ def ctf_profile(ring: ThonRing, optics: CtfOptics, fit: CtfFit) -> CtfProfile:
     first = int(ring.radial_bin.min())
     frequency = ring.bin_frequency
     chi = phase_aberration(frequency**2, p[0], optics, float(np.rad2deg(p[3])))
-    faded = taper_coherence(ripple_lag(frequency, p[0], optics) / ring.tile_length_angstrom)
+    lag = ripple_lag(frequency, p[0], optics)
+    faded = taper_coherence(lag / ring.tile_length_angstrom).astype(np.float64)
     ripple = -np.cos(2 * chi) * faded
     # Where the rings drown in noise, the noise is shown at a third of the scale and not blown up.
     noise = 3.0 / np.sqrt(np.maximum(count, 1.0) * ring.samples_dof)

@@ -11,6 +11,8 @@ from scipy.interpolate import BSpline
 from tomofly.imaging.spectrum import PowerSpectrum
 
 FloatVector = npt.NDArray[np.float64]
+# The samples of a spectrum are many, and phases below 1000 rad are safe in single precision.
+SampleVector = npt.NDArray[np.float32]
 
 # The central cross of a transform carries the seams of tiles and detector blocks.
 CROSS_HALF_WIDTH_BINS = 1
@@ -21,7 +23,7 @@ BACKGROUND_SPLINES = 6
 
 @dataclass(frozen=True)
 class ThonRing:
-    """The samples of a half-plane spectrum between two resolutions; all vectors are (sample,).
+    """The samples of a half-plane spectrum between two resolutions; those of samples are (sample,).
 
     `frequency` in Å⁻¹; `azimuth_rad` from +x towards +y; `power` relative to the smooth background, 1 on
     average; `radial_bin` index of the frequency bin; `background` what the power was divided by, by radial
@@ -29,9 +31,9 @@ class ThonRing:
     some); `single_dof` those behind one sample on its own; `tile_length_angstrom` the side of the tiles.
     """
 
-    frequency: FloatVector
-    azimuth_rad: FloatVector
-    power: FloatVector
+    frequency: SampleVector
+    azimuth_rad: SampleVector
+    power: SampleVector
     radial_bin: npt.NDArray[np.int64]
     background: FloatVector
     step: float
@@ -50,12 +52,12 @@ def thon_ring(spectrum: PowerSpectrum, low: float, high: float, *, mask_ice: boo
 
     Raises ValueError where the ring holds too few radial bins to fit anything.
     """
-    frequency_y = spectrum.step * np.fft.fftfreq(spectrum.box_px, 1.0 / spectrum.box_px)[:, None]
-    frequency_x = spectrum.step * np.arange(spectrum.power.shape[1])[None, :]
-    frequency = np.hypot(frequency_y, frequency_x)
+    y = (spectrum.step * np.fft.fftfreq(spectrum.box_px, 1.0 / spectrum.box_px)[:, None]).astype(np.float32)
+    x = (spectrum.step * np.arange(spectrum.power.shape[1])[None, :]).astype(np.float32)
+    frequency = np.hypot(y, x)
     margin = (CROSS_HALF_WIDTH_BINS + 0.5) * spectrum.step
     inside = (frequency >= low) & (frequency <= min(high, 0.98 * spectrum.nyquist))
-    inside &= (np.abs(frequency_y) > margin) & (frequency_x > margin)
+    inside &= (np.abs(y) > margin) & (x > margin)
     if mask_ice:
         inside &= (frequency < 1 / ICE_BAND_ANGSTROM[0]) | (frequency > 1 / ICE_BAND_ANGSTROM[1])
     kept = frequency[inside]
@@ -70,8 +72,8 @@ def thon_ring(spectrum: PowerSpectrum, low: float, high: float, *, mask_ice: boo
     power = spectrum.power[inside] / np.interp(position, np.arange(background.size), background)
     return ThonRing(
         frequency=kept,
-        azimuth_rad=np.broadcast_to(np.arctan2(frequency_y, frequency_x), inside.shape)[inside],
-        power=power,
+        azimuth_rad=np.arctan2(*(axis[inside] for axis in np.broadcast_arrays(y, x))),
+        power=power.astype(np.float32),
         radial_bin=radial_bin,
         background=background,
         step=spectrum.step,

@@ -19,6 +19,8 @@ FINEST_RESOLUTION_ANGSTROM = 2.8
 SMALLEST_TILE_PX = 64
 
 FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+LagArray = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def tile_taper(length: int) -> npt.NDArray[np.float32]:
     return window.astype(np.float32)
 
 
-def taper_coherence(lag_fraction: FloatArray) -> FloatArray:
+def taper_coherence(lag_fraction: LagArray) -> Float32Array:
     """How much of a ripple in the spectrum survives the finite tile.
 
     A ripple of period 1/lag in the spectrum is a correlation at distance `lag` in the image; the window keeps
@@ -67,7 +69,7 @@ def taper_coherence(lag_fraction: FloatArray) -> FloatArray:
     return _at_lag(lag_fraction, _taper_tables()[0])
 
 
-def taper_noise(lag_fraction: FloatArray) -> FloatArray:
+def taper_noise(lag_fraction: LagArray) -> Float32Array:
     """Variance of the noise that a ripple meets, over that of white noise on the samples; 0 to 1.
 
     Overlapping, tapered tiles give neighbouring samples a common part. Against a fast ripple that part
@@ -77,7 +79,7 @@ def taper_noise(lag_fraction: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=1)
-def _taper_tables() -> tuple[FloatArray, FloatArray]:
+def _taper_tables() -> tuple[Float32Array, Float32Array]:
     """Of an endless row of tiles: the weight given to pixel pairs at each lag, as sum and sum squared."""
     samples = 256
     window = np.concatenate((tile_taper(samples).astype(np.float64), np.zeros(samples)))
@@ -88,13 +90,16 @@ def _taper_tables() -> tuple[FloatArray, FloatArray]:
         cover = np.zeros(hop)
         np.add.at(cover, np.arange(samples) % hop, pairs)
         signal[lag], noise[lag] = cover.sum(), np.square(cover).sum()
-    return signal / signal[0], noise / noise[0]
+    # One entry more, for everything beyond a tile.
+    tables = (np.append(signal / signal[0], 0.0), np.append(noise / noise[0], 0.0))
+    return tables[0].astype(np.float32), tables[1].astype(np.float32)
 
 
-def _at_lag(lag_fraction: FloatArray, table: FloatArray) -> FloatArray:
+def _at_lag(lag_fraction: LagArray, table: Float32Array) -> Float32Array:
     """Read a table over lags 0 to 1 tile, to the nearest of its entries; nothing is left beyond."""
-    index = np.minimum((np.abs(lag_fraction) * table.size + 0.5).astype(np.int64), table.size)
-    return np.append(table, 0.0)[index]
+    last = table.size - 1
+    index = np.minimum(np.abs(lag_fraction) * last + 0.5, last).astype(np.int32)
+    return table[index]
 
 
 def tile_power_spectrum(
@@ -181,20 +186,23 @@ def _sum_of_tiles(
     tile = taper.size
     half = crop // 2
     total = np.zeros((crop, half + 1))
+    window = np.outer(taper, taper)
+    pixels = np.empty((tile, tile), dtype=np.float32)
+    power = np.empty((crop, half + 1), dtype=np.float32)
     used = 0
     for frame, y, x in corners:
-        pixels = stack[frame, y : y + tile, x : x + tile].astype(np.float32)
-        pixels -= pixels.mean(dtype=np.float64)
-        pixels *= taper[:, None]
-        pixels *= taper[None, :]
-        transform = scipy.fft.rfft2(pixels, overwrite_x=True)
+        part = stack[frame, y : y + tile, x : x + tile]
+        np.subtract(part, part.mean(dtype=np.float64), out=pixels, casting="unsafe")
+        pixels *= window
+        transform = scipy.fft.rfft2(pixels)
         # Keep the low frequencies: rows 0..half-1 and -half..-1, columns 0..half.
-        rows = np.concatenate((transform[:half, : half + 1], transform[tile - half :, : half + 1]))
-        power = rows.real**2 + rows.imag**2
+        for kept, rows in ((power[:half], transform[:half]), (power[half:], transform[tile - half :])):
+            np.square(np.abs(rows[:, : half + 1], out=kept), out=kept)
         # The level is taken where |ky| is large: the steep low frequencies say little of the tile's share.
         level = float(power[crop // 8 : crop - crop // 8].mean(dtype=np.float64))
         if level > 0 and np.isfinite(level):
-            total += power / level
+            power /= level
+            total += power
             used += 1
     return total, used
 
