@@ -84,6 +84,7 @@ def normalise_relion(
             f"a circle of {background_diameter_px} pixels leaves no background in a box of {box}"
         )
     flat = stack.reshape(len(stack), -1).astype(np.float64)
+    largest = np.abs(flat).max(axis=1, keepdims=True)
     if ramp:
         plane = np.stack([np.ones(box * box), yy.ravel(), xx.ravel()], axis=1)
         coefficients = np.linalg.lstsq(plane[outside], flat[:, outside].T, rcond=None)[0]
@@ -91,8 +92,10 @@ def normalise_relion(
     background = flat[:, outside]
     mean = background.mean(axis=1, keepdims=True)
     deviation = background.std(axis=1, keepdims=True)
-    tiny = deviation <= 1e-6 * np.maximum(np.abs(flat).max(axis=1, keepdims=True), 1e-30)
-    normalised = ((flat - mean) / np.where(tiny, 1.0, deviation)).reshape(stack.shape)
+    # only rounding is left of a constant background
+    constant = deviation <= 1e-6 * np.maximum(largest, 1e-30)
+    normalised = (flat - mean) / np.where(constant, 1.0, deviation)
+    normalised = np.where(constant & outside, 0.0, normalised).reshape(stack.shape)
     return np.asarray(normalised, dtype=np.float32)
 
 
