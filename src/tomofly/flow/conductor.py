@@ -34,8 +34,12 @@ STALE_S = 20.0
 """A heartbeat older than this is no sign of life."""
 
 STOP_GRACE_S = 10.0
-PREFETCH_S = 0.3
-MAX_PREFETCH = 64
+TURN_S = 0.05
+"""How long reports gather before they are written down together."""
+
+IDLE_S = 0.2
+PREFETCH_S = 0.4
+MAX_PREFETCH = 200
 
 S = TypeVar("S")
 
@@ -150,8 +154,7 @@ class Conductor:
                 return
             if self._is_finished(now):
                 return
-            if not worked:
-                self._rest(executor)
+            self._rest(executor, TURN_S if worked else IDLE_S)
 
     def _step(self, executor: Executor, now: float) -> bool:
         """Take in, commit, plan, hand out; say whether anything happened."""
@@ -163,13 +166,17 @@ class Conductor:
         handed = 0 if self._paused else self._hand_out(executor, now)
         return bool(arrived or reports or planned or handed)
 
-    def _rest(self, executor: Executor) -> None:
-        """Wait for the next report, but not longer than the next look at the source."""
-        try:
-            report = executor.reports.get(timeout=0.05)
-        except queue.Empty:
-            return
-        self._commit([report, *drained(executor.reports)], time.time())
+    def _rest(self, executor: Executor, pause_s: float) -> None:
+        """Let reports gather for a moment, so that one transaction serves many of them."""
+        end = time.monotonic() + pause_s
+        reports: list[TaskReport] = []
+        while (left := end - time.monotonic()) > 0:
+            try:
+                reports.append(executor.reports.get(timeout=left))
+            except queue.Empty:
+                break
+            end = min(end, time.monotonic() + TURN_S)
+        self._commit(reports, time.time())
 
     def _take_in(self, now: float) -> int:
         arrivals = self._arrivals.take()
@@ -213,7 +220,7 @@ class Conductor:
         """Commit what still comes in while stopping; what does not is queued again at the next start."""
         end = time.monotonic() + STOP_GRACE_S
         while sum(self.tally.in_flight.values()) > 0 and time.monotonic() < end:
-            self._rest(executor)
+            self._rest(executor, TURN_S)
 
     def _reconcile(self, now: float) -> None:
         """Carry out what people have asked for since the last look."""

@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from tomofly.flow.commit import Committer
 from tomofly.flow.graph import Workflow
 from tomofly.flow.orders import OrderBook
-from tomofly.flow.planner import Clock, Decision, ItemView, Queue, Skip, Wait, plan
+from tomofly.flow.planner import Clock, Decision, ItemView, Queue, Skip, Wait, plan, plan_signature
 from tomofly.flow.runner import TaskOrder, TaskReport
 from tomofly.flow.views import item_ref, item_views
 from tomofly.model import ItemRef, Settings, Stage
-from tomofly.store import Database, dispatch, intake, planning, retry_while_locked
+from tomofly.store import Database, dispatch, intake, planning, retry_while_locked, sessions
 from tomofly.store.intake import NewItem
 
 PLAN_BATCH = 500
@@ -89,13 +89,18 @@ class Engine:
             planning.touch_kinds(connection, self.scope.session_id, kinds)
 
     def use_settings(self, settings: Mapping[str, Settings]) -> None:
-        """Put other settings in force: every item is looked at again, only what is stale is redone."""
+        """Put settings in force: if anything changed, every item is looked at; only the stale is redone."""
         self.settings = settings
-        retry_while_locked(self._touch_all)
+        retry_while_locked(self._touch_if_changed)
 
-    def _touch_all(self) -> None:
+    def _touch_if_changed(self) -> None:
+        signature = plan_signature(self.scope.workflow, self.settings)
+        session_id = self.scope.session_id
         with self.database.begin() as connection:
-            intake.touch_all_items(connection, self.scope.session_id)
+            if sessions.find_session(connection, session_id).planned == signature:
+                return
+            intake.touch_all_items(connection, session_id)
+            sessions.update_session(connection, session_id, planned=signature)
 
     def recover(self) -> int:
         """Queue again what an earlier conductor left running; give how many tasks that were."""

@@ -42,31 +42,41 @@ class DaskExecutor:
 
     def __init__(self, params: ResourceParams, scratch: Path) -> None:
         self.reports: queue.SimpleQueue[TaskReport] = queue.SimpleQueue()
+        self._params = params
+        self._scratch = scratch
         self._orders: dict[str, TaskOrder] = {}
         self._cluster: LocalCluster | None = None
-        self._restricted = not params.scheduler
-        _configure()
-        if params.scheduler:
-            self._client = _connect(params.scheduler)
-        else:
-            self._cluster = _local_cluster(params, scratch)
-            self._client = Client(self._cluster, set_as_default=False)
-        self._workers = worker_count(params)
-        self.threads = max(1, (os.cpu_count() or 1) // self._workers) if self._cluster else 1
+        self._connected: Client | None = None
+        workers = worker_count(params)
+        self.threads = 1 if params.scheduler else max(1, len(os.sched_getaffinity(0)) // workers)
+
+    @property
+    def _client(self) -> Client:
+        """The connection to the scheduler; workers are started when there is something for them to do."""
+        if self._connected is None:
+            _configure()
+            if self._params.scheduler:
+                self._connected = _connect(self._params.scheduler)
+            else:
+                self._cluster = _local_cluster(self._params, self._scratch)
+                self._connected = Client(self._cluster, set_as_default=False)
+        return self._connected
 
     def slots(self) -> dict[str, int]:
         """How many tasks of each pool can run at the same time."""
-        if self._cluster is not None:
-            return {"compute": self._workers, "transfer": max(2, self._workers)}
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        threads = sum(worker["nthreads"] for worker in workers)
-        return {"compute": max(1, threads), "transfer": 2}
+        if not self._params.scheduler:
+            workers = worker_count(self._params)
+            return {"compute": workers, "transfer": max(2, workers)}
+        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return {"compute": max(1, sum(worker["nthreads"] for worker in found)), "transfer": 2}
 
     def submit(self, order: TaskOrder) -> None:
         """Have a task run; its report will appear in ``reports``."""
         key = f"{order.stage.name}-{order.task_id}-{uuid.uuid4().hex[:8]}"
         self._orders[key] = order
-        options: dict[str, Any] = {"resources": {order.stage.resources.slot: 1}} if self._restricted else {}
+        options: dict[str, Any] = {}
+        if not self._params.scheduler:
+            options["resources"] = {order.stage.resources.slot: 1}
         future = self._client.submit(run_task, order, key=key, pure=False, retries=0, **options)
         future.add_done_callback(self._collect)
 
@@ -83,7 +93,8 @@ class DaskExecutor:
     def close(self) -> None:
         """Stop the workers, or leave those of another scheduler."""
         self._orders.clear()
-        self._client.close(timeout=5)
+        if self._connected is not None:
+            self._connected.close(timeout=5)
         if self._cluster is not None:
             self._cluster.close(timeout=10)
 

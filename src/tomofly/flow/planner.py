@@ -135,6 +135,17 @@ def expected_fingerprint(stage: Stage, settings: Settings, inputs: object) -> st
     return fingerprint(stage.name, stage.version, own, shared, inputs)
 
 
+def plan_signature(workflow: Workflow, settings: Mapping[str, Settings]) -> str:
+    """Name everything but the items that a plan depends on: while it is the same, old plans stand."""
+    stages = [
+        (stage.name, stage.retries, is_enabled(stage, settings[stage.track]),
+         settings[stage.track][stage.name].model_dump(mode="json"),
+         expected_fingerprint(stage, settings[stage.track], ""))
+        for stage in workflow.stages
+    ]  # fmt: skip
+    return fingerprint(workflow.kind, stages)
+
+
 def is_enabled(stage: Stage, settings: Settings) -> bool:
     """Say whether the settings switch the stage on."""
     return bool(getattr(settings[stage.name], "enabled", True))

@@ -12,7 +12,10 @@ from tomofly.store import tables as t
 
 @dataclass(frozen=True)
 class SessionRow:
-    """One session. ``state`` is what its conductor last said, ``desired`` what a person asked for."""
+    """One session. ``state`` is what its conductor last said, ``desired`` what a person asked for.
+
+    ``planned`` names the stages and settings with which its items were last planned.
+    """
 
     id: int
     name: str
@@ -28,6 +31,7 @@ class SessionRow:
     heartbeat_at: float
     note: str
     vitals: Mapping[str, Any]
+    planned: str = ""
 
 
 @dataclass(frozen=True)

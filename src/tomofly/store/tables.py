@@ -56,6 +56,7 @@ sessions = Table(
     Column("heartbeat_at", Float, nullable=False, default=0.0),
     Column("note", Text, nullable=False, default=""),
     Column("vitals", JSON, nullable=False, default=dict),
+    Column("planned", String(64), nullable=False, default=""),
 )
 
 settings = Table(

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("heartbeat_at", sa.Float(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("vitals", sa.JSON(), nullable=False),
+        sa.Column("planned", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
         sa.UniqueConstraint("folder", name=op.f("uq_sessions_folder")),
         sa.UniqueConstraint("name", name=op.f("uq_sessions_name")),
