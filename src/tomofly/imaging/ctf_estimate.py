@@ -251,9 +251,17 @@ def _standard_errors(fit: CtfFit) -> tuple[float, float, float, float]:
     return (
         float(np.sqrt(covariance[0, 0])),
         2.0 * float(np.sqrt(np.maximum(along @ vector @ along, 0.0))),
-        min(UNKNOWN_ANGLE_DEG, float(np.rad2deg(0.5 * across_error / half))),
+        _angle_error_deg(half, across_error),
         float(np.rad2deg(np.sqrt(covariance[3, 3]))),
     )
+
+
+def _angle_error_deg(half_astigmatism: float, across_error: float) -> float:
+    """Error of the direction of a vector whose length noise has made longer (Rice 1945)."""
+    squared = half_astigmatism**2 - across_error**2
+    if squared <= 0:
+        return UNKNOWN_ANGLE_DEG
+    return float(np.rad2deg(0.5 * np.arctan2(across_error, np.sqrt(squared))))
 
 
 def _fit_quality(ring: ThonRing, optics: CtfOptics, fit: CtfFit) -> float:

@@ -22,6 +22,8 @@ DEPTH_SPLINES = 6
 LARGEST_DEPTH = 0.6
 # Samples that stick out by more than this many standard deviations (lattice spots) count as this much.
 OUTLIER_SIGMAS = 6.0
+# What a spectrum without rings gains in the median.
+LOG_LIKELIHOOD_GAIN_OF_NOISE = 8.0
 # Steps are converged where they are this small against the standard error.
 CONVERGED_SIGMAS = 0.02
 # The likelihood is close to quadratic only while no ring moves by more than about a third of its spacing.
@@ -203,12 +205,15 @@ def refine_ctf(
         if float(step @ state.information @ step) < CONVERGED_SIGMAS**2:
             break
     flat = _evaluate(model, p, rings, _flat_curves(model))
+    gain = state.likelihood - flat.likelihood
+    # The depth is fitted to noise as well as to rings, and so promises more than the rings can hold.
+    excess = gain / max(gain - LOG_LIKELIHOOD_GAIN_OF_NOISE, 1.0)
     return CtfFit(
         parameters=CtfParameters(*(float(value) for value in p)),
-        covariance=_covariance(model, p, state, free),
+        covariance=_covariance(model, p, state, free) * max(excess, 1.0),
         background=curves[0],
         depth=curves[1],
-        log_likelihood_gain=state.likelihood - flat.likelihood,
+        log_likelihood_gain=gain,
         misfit=state.misfit,
     )
 

@@ -18,7 +18,7 @@ DEFOCUS_STEP_ANGSTROM = 50.0
 ASTIGMATISM_STEP_ANGSTROM = 200.0
 LARGEST_HALF_ASTIGMATISM_ANGSTROM = 1600.0
 # How far from zero half the astigmatism is expected before the data have spoken.
-HALF_ASTIGMATISM_PRIOR_ANGSTROM = 1000.0
+HALF_ASTIGMATISM_PRIOR_ANGSTROM = 300.0
 # Fall-offs of the modulation that are tried, as B factors in Å²: from weak, thick ice to the best data.
 ENVELOPES_ANGSTROM2 = (30.0, 150.0, 500.0)
 # A candidate that is worse than this, by both measures, cannot become the best.
