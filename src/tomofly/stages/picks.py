@@ -9,6 +9,7 @@ import pandas as pd
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.formats.star import write_star
 from tomofly.imaging.exclusion import Exclusion, exclusion_mask
+from tomofly.imaging.extraction import whole_pixel
 from tomofly.imaging.picking import (
     DEFAULT_KEEP_THRESHOLD,
     DEFAULT_THRESHOLD,
@@ -139,19 +140,30 @@ def _write(
         "exclusion": ctx.new_file("_exclusion.mrc"),
     }
     write_star(products["coordinates"], {"": coordinate_table(picks)})
-    table = coordinate_table(candidates).assign(diameter_angstrom=candidates.diameter_angstrom)
-    table.columns = pd.Index(["x_px", "y_px", "score", "diameter_angstrom"])
+    table = pd.DataFrame(
+        {
+            "x_px": candidates.position_yx_px[:, 1],
+            "y_px": candidates.position_yx_px[:, 0],
+            "score": candidates.score,
+            "diameter_angstrom": candidates.diameter_angstrom,
+        }
+    )
     table.to_csv(products["candidates"], index=False, float_format="%.7g")
     write_image(products["exclusion"], exclusion.mask.astype(np.int8), exclusion.scale * pixel_size_angstrom)
     return products
 
 
 def coordinate_table(picks: Picks) -> pd.DataFrame:
-    """Coordinates and scores under RELION's labels; (0, 0) is the centre of the first pixel for both."""
+    """Coordinates and scores under RELION's labels; (0, 0) is the centre of the first pixel for both.
+
+    RELION cuts fractions off where it extracts, which would move particles by half a pixel on average, so
+    the nearest whole pixels are given.
+    """
+    pixel = whole_pixel(picks.position_yx_px).astype(np.float64)
     return pd.DataFrame(
         {
-            "rlnCoordinateX": picks.position_yx_px[:, 1],
-            "rlnCoordinateY": picks.position_yx_px[:, 0],
+            "rlnCoordinateX": pixel[:, 1],
+            "rlnCoordinateY": pixel[:, 0],
             "rlnAutopickFigureOfMerit": picks.score.astype(np.float64),
         }
     )
