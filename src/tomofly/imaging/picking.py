@@ -14,7 +14,7 @@ from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 from tomofly.imaging.binning import bin_mean
-from tomofly.imaging.exclusion import Exclusion, checked_diameter_px, exclusion_mask, robust_sigma
+from tomofly.imaging.exclusion import Exclusion, checked_diameter_px, exclusion_mask, robust_sigma, thinned
 
 Image = NDArray[np.float32]
 
@@ -207,15 +207,16 @@ def best_response(
 
 
 def templates(diameter_px: float, reach: int) -> Iterator[Image]:
-    """Three particles minus their surround, each (2 reach + 1)², of zero sum and unit norm.
+    """Four particles minus their surround, each (2 reach + 1)², of zero sum and unit norm.
 
-    A shell seen in projection (a bright rim, half as bright within), a full disc, and a compact core.
+    A shell seen in projection (a bright rim, half as bright within), a full disc, and two compact cores for
+    particles that are long or bent, and so narrower than their diameter.
     """
     yy, xx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     radius = np.hypot(yy, xx) / (diameter_px / 2)
     surround = _inside(radius, SURROUND_RADII)
     shell = _inside(radius, 0.95) - 0.5 * _inside(radius, 0.6)
-    for shape in (shell, _inside(radius, 0.9), _inside(radius, 0.7)):
+    for shape in (shell, _inside(radius, 0.9), _inside(radius, 0.7), _inside(radius, 0.5)):
         template = surround * (shape - (shape * surround).sum() / surround.sum())
         template -= surround * (template.sum() / surround.sum())
         yield (template / np.sqrt((template**2).sum())).astype(np.float32)
@@ -227,7 +228,7 @@ def score_unit(response: NDArray[np.floating], white: float) -> float:
     In an empty micrograph the response is symmetric about its median and its spread is the noise, whatever
     the colour. Particles pull out the upper side; then the spread is theirs, and the noise is the pixels'.
     """
-    low, middle, high = np.quantile(response, [0.02, 0.5, 0.98])
+    low, middle, high = np.quantile(thinned(response), [0.02, 0.5, 0.98])
     spread = robust_sigma(response)[1]
     lopsided = (high - middle) / max(middle - low, 1e-12)
     symmetric = float(np.clip((1.4 - lopsided) / 0.2, 0.0, 1.0))
