@@ -216,3 +216,12 @@ def test_what_the_microscope_knew_becomes_columns(bench: Bench) -> None:
     assert metrics["recorded_pixel_size_angstrom"] == MICROSCOPE.pixel_size_angstrom
     assert abs(metrics["stage_x_um"]) < 1000
     assert metrics["acquired_unix_s"] > 1.7e9
+
+
+def test_a_transform_is_refused_by_its_mode(bench: Bench, movie: Path) -> None:
+    raw = bytearray(movie.read_bytes())
+    raw[12:16] = (4).to_bytes(4, "little")
+    path = bench.folder / "transform.mrc"
+    path.write_bytes(raw)
+    with pytest.raises(BadInput, match="mode 4"):
+        plain(bench, path).run(STAGE)

@@ -9,8 +9,10 @@ from PIL import Image
 
 from tests.formats.eer_writer import random_frames, write_eer
 from tomofly.formats.mrc import read_image, write_image
+from tomofly.formats.tiff_chain import read_pages
 from tomofly.model import BadInput, GainParams, MicroscopeParams, Result, StageParams
 from tomofly.simulate import Truth
+from tomofly.simulate.writing import write_movie
 from tomofly.stages.importing import STAGE as IMPORT
 from tomofly.stages.motion import STAGE
 
@@ -143,6 +145,24 @@ def test_frames_that_hold_nothing_are_named(imported: Bench, movie: Path) -> Non
     imported.results["transfer"] = Result("transfer", {"movie": path})
     with pytest.raises(BadInput, match="frame 5"):
         imported.run(STAGE, defect_sigma=0)
+
+
+def test_a_damaged_page_is_named(bench: Bench) -> None:
+    path = bench.folder / "movie.tiff"
+    frames = np.random.default_rng(4).poisson(2, (6, 140, 150)).astype(np.uint8)
+    write_movie(path, frames, pixel_size_angstrom=2.1, compression="lzw")
+    page = read_pages(path)[3]
+    raw = bytearray(path.read_bytes())
+    raw[page.offsets[0] + 20 : page.offsets[0] + 60] = b"\xff" * 40
+    path.write_bytes(raw)
+    shared: dict[str, StageParams] = {
+        "microscope": MicroscopeParams(pixel_size_angstrom=2.1),
+        "gain": GainParams(),
+    }
+    damaged = Bench(bench.folder, path, shared)
+    damaged.run(IMPORT)
+    with pytest.raises(BadInput, match="page 4"):
+        damaged.run(STAGE)
 
 
 def test_senseless_patches_are_refused(imported: Bench) -> None:
