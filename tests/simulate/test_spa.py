@@ -78,7 +78,7 @@ def test_epu_folders_and_names(tmp_path: Path) -> None:
     assert first.parent.match("GridSquare_*/Data")
     assert first.match("FoilHole_*_Data_*_*_20250304_050607_Fractions.tiff")
     assert len(set(paths)) == 3
-    assert np.array_equal(tifffile.imread(tmp_path / first), expose(TINY, 0).frames)
+    assert np.array_equal(tifffile.imread(tmp_path / first), expose(TINY, 0).frames[:, ::-1])
     stem = first.name.removesuffix(".tiff")
     assert (tmp_path / first.parent / f"{stem}{TRUTH_SUFFIX}").is_file()
     assert (tmp_path / first.parent / f"{stem.removesuffix('_Fractions')}.xml").is_file()

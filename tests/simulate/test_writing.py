@@ -40,7 +40,7 @@ def test_tiff_files_hold_one_page_per_frame(tmp_path: Path, dtype: str, compress
         assert len(tiff.pages) == 7
         assert tiff.pages[0].compression.name == compression.upper()
         assert tiff.pages[0].dtype == dtype
-        assert np.array_equal(tiff.asarray(), FRAMES)
+        assert np.array_equal(tiff.asarray(), FRAMES[:, ::-1])
 
 
 @pytest.mark.parametrize("suffix", [".mrc", ".tiff"])

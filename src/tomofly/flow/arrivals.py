@@ -19,13 +19,13 @@ class Arrivals:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._watcher: Watcher | None = None
+        self._pending = 0
         self.looked = False
-        self.first_look = True
 
     @property
     def pending(self) -> int:
-        """Files seen that are not whole yet."""
-        return 0 if self._watcher is None else self._watcher.pending
+        """Files seen that are not whole yet, as of the last look whose finds can be taken."""
+        return self._pending
 
     @property
     def problem(self) -> str:
@@ -51,6 +51,7 @@ class Arrivals:
         while not end.is_set():
             for arrival in watcher.poll(time.time(), impatient=impatient):
                 self._found.put(arrival)
+            self._pending = watcher.pending
             self.looked = True
             end.wait(poll_s)
 

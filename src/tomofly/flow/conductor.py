@@ -93,7 +93,7 @@ class Conductor:
         self._tracks: dict[str, TrackRow] = {}
         self._paused = ""
         self._stopping = False
-        self._last_arrival = time.time()
+        self._began = self._last_arrival = time.time()
         self._due = {"reconcile": 0.0, "heartbeat": 0.0, "space": 0.0}
         self._state = ""
         self._arrivals = Arrivals()
@@ -139,7 +139,9 @@ class Conductor:
         source = self._section("source", SourceParams)
         with self.database.read() as connection:
             known = list(intake.known_sources(connection, self.session_id))
-        self._arrivals.start(Watcher(source, known), source.poll_s, impatient=self.options.once)
+        self._arrivals.start(
+            Watcher(source, known, apart=[self.folder]), source.poll_s, impatient=self.options.once
+        )
 
     def _loop(self, executor: Executor) -> None:
         while True:
@@ -186,7 +188,7 @@ class Conductor:
         items = [
             NewItem(
                 self.workflow.root_kind, a.key, str(a.path), a.content, acquired_at=a.acquired_at,
-                live=not (self.options.once or self._arrivals.first_look),
+                live=a.acquired_at >= self._began,
             )
             for a in arrivals
         ]  # fmt: skip

@@ -39,7 +39,10 @@ def read_gain(path: str | Path, *, shape_yx: tuple[int, int] | None = None) -> G
         what = f"is {size[0]} x {size[1]} pixels, the movies are {wanted[0]} x {wanted[1]}"
         raise BadFile(path, what, "Give the gain reference of this camera mode")
     pixels = read_frames(path)[0].astype(np.float32)
-    return Gain(path, pixels, _checked_dead(path, pixels), path.suffix.lower() == ".gain")
+    is_divisor = path.suffix.lower() == ".gain"
+    if is_divisor:  # a TIFF by its inside, but stored the way round that EER movies are
+        pixels = np.ascontiguousarray(pixels[::-1])
+    return Gain(path, pixels, _checked_dead(path, pixels), is_divisor)
 
 
 def _checked_dead(path: Path, pixels: NDArray[np.float32]) -> int:

@@ -1,6 +1,8 @@
 """Movies as cameras write them: MRC, TIFF (LZW and others) and EER; what they hold, and their frames.
 
-Frames come as (frame, y, x) in the type they were stored in, rows in the order in which they are stored.
+Frames come as (frame, y, x) in the type they were stored in. MRC has its first row at the bottom, TIFF at
+the top: TIFF frames are turned upside down, as RELION and IMOD do, so that the hand of the specimen stays
+the same whichever way a movie was saved. EER is taken as it is stored, again as RELION does.
 Nothing is allocated before the file has been checked to hold what its header says.
 """
 
@@ -227,7 +229,7 @@ def _decode_pages(header: MovieHeader, pages: Sequence[TiffPage], first: int, th
                     raise BadFile(
                         path, f"page {first + index + 1} does not decode ({error})", _DAMAGED
                     ) from error
-                _place(path, frames[index], piece, place, first + index + 1)
+                _place(path, frames[index][::-1], piece, place, first + index + 1)
 
         list(pool.map(fill, range(len(pages))))
     return frames

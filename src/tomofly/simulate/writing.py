@@ -50,13 +50,13 @@ def mrc_parts(frames: NDArray[np.generic], pixel_size_angstrom: float) -> Iterat
 
 
 def tiff_parts(frames: NDArray[np.generic], pixel_size_angstrom: float, compression: str) -> Iterator[bytes]:
-    """The bytes of a TIFF file with one page per frame, in parts. Rows are stored in array order."""
+    """The bytes of a TIFF file with one page per frame, in parts. TIFF has its last row first."""
     memory = io.BytesIO()
     per_cm = 1e8 / pixel_size_angstrom
     with tifffile.TiffWriter(memory, bigtiff=frames.nbytes > 2**31) as tiff:
         for frame in frames:
             tiff.write(
-                frame,
+                frame[::-1],
                 compression=None if compression == "none" else compression,
                 photometric="minisblack",
                 resolution=(per_cm, per_cm),
