@@ -161,7 +161,7 @@ def _provenance(draft: Draft, item: BrowsedItem) -> dict[str, Any]:
         "key": item.key,
         "name": draft.names.of(item.key),
         "source": item.source,
-        "state": item.state(draft.scope.last_stage),
+        "state": item.state(draft.scope.final_stages),
         "fingerprints": {stage: task.fingerprint for stage, task in item.tasks.items() if task.fingerprint},
         "done_at": {stage: task.done_at for stage, task in item.tasks.items() if task.state == "done"},
         "flags": [{"stage": s, "code": c, "message": m} for s, c, m in item.flags],

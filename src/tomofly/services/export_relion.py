@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tomofly.formats.mrc import read_image, write_image
-from tomofly.formats.star import read_star, write_star
+from tomofly.formats.star import StarBlock, read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
 from tomofly.imaging.picking import diameter_range
 from tomofly.model import TomoflyError
@@ -119,8 +119,8 @@ def _motion_columns(item: BrowsedItem) -> dict[str, float]:
 
 def _motion_file(draft: Draft, item: BrowsedItem, name: str) -> str:
     """Write the motion with paths that hold in the export, so that RELION's polishing finds the movie."""
-    blocks = read_star(draft.scope.folder / item.products["motion", "shifts"])
-    general = dict(blocks["general"])
+    blocks: dict[str, StarBlock] = dict(read_star(draft.scope.folder / item.products["motion", "shifts"]))
+    general: dict[str, Any] = dict(blocks["general"])
     movie = item.products.get(("transfer", "movie"))
     if movie is not None:
         suffix = Path(movie).suffix

@@ -19,16 +19,22 @@ _EXAMPLES = (
 )
 
 
-def last_stage(workflow: Workflow, enabled: Iterable[str] | None = None) -> str:
-    """Give the stage whose end makes an item of the source done."""
-    names = [stage.name for stage in workflow.stages_for(workflow.root_kind)]
-    wanted = set(names if enabled is None else enabled)
-    return next((name for name in reversed(names) if name in wanted), names[-1])
+def final_stages(
+    workflow: Workflow, enabled: Iterable[str] | None = None, track: str = ""
+) -> tuple[str, ...]:
+    """Give the stages whose end makes an item of the source done: those that feed no other of its stages.
+
+    ``enabled`` are the stages that are switched on; ``track`` looks at one track alone.
+    """
+    mine = [s for s in workflow.stages_for(workflow.root_kind) if track in ("", s.track)]
+    active = [s for s in mine if enabled is None or s.name in enabled] or mine
+    needed = {need for stage in active for need in stage.needs}
+    return tuple(stage.name for stage in active if stage.name not in needed)
 
 
 def no_filter(workflow: Workflow, kind: str | None = None) -> ItemFilter:
     """Give the filter that all items of a kind pass."""
-    return ItemFilter(kind or workflow.root_kind, last_stage(workflow))
+    return ItemFilter(kind or workflow.root_kind, final_stages(workflow))
 
 
 def parse_filters(

@@ -12,6 +12,7 @@ from tomofly.flow.graph import Workflow
 from tomofly.flow.planner import is_enabled
 from tomofly.flow.process import workflow_of
 from tomofly.model import Settings
+from tomofly.services.filters import final_stages
 from tomofly.services.home import Home
 from tomofly.services.settings import settings_in_force
 from tomofly.services.status import MEANINGS, Status, status_of
@@ -108,13 +109,6 @@ def enabled_stages(workflow: Workflow, settings: Mapping[str, Settings]) -> list
     return [stage.name for stage in workflow.stages if is_enabled(stage, settings[stage.track])]
 
 
-def final_stage(workflow: Workflow, settings: Mapping[str, Settings]) -> str:
-    """Give the enabled stage whose end makes an item of the source done."""
-    mine = [stage.name for stage in workflow.stages_for(workflow.root_kind)]
-    enabled = enabled_stages(workflow, settings)
-    return next((name for name in reversed(mine) if name in enabled), mine[-1])
-
-
 class _Look:
     """One look at a session, in one connection."""
 
@@ -130,13 +124,13 @@ class _Look:
         self.kinds = statistics.count_kinds(connection, session.id)
         self.tasks = statistics.count_tasks(connection, session.id)
         self.enabled = enabled_stages(workflow, settings)
+        self._done: dict[tuple[str, ...], int] = {}
 
     def progress(self, latest: int, errors: int) -> Progress:
         session, connection = self.session, self.connection
-        last = final_stage(self.workflow, self.settings)
-        p50, p95 = self._latency(last)
+        final = final_stages(self.workflow, self.enabled)
+        p50, p95 = self._latency(final)
         failures = statistics.list_failures(connection, session.id, limit=errors)
-        finished = statistics.last_done(connection, session.id, last, latest)
         return Progress(
             name=session.name,
             kind=session.kind,
@@ -144,7 +138,7 @@ class _Look:
             status=status_of(session, self.now),
             note=session.note,
             items=self.kinds.get(self.workflow.root_kind, 0),
-            done=self.tasks.get((last, "done"), 0),
+            done=self._count_done(final),
             failed=statistics.count_failed_items(connection, session.id),
             tracks=tuple(self._track(track) for track in self._tracks()),
             latency_p50_s=p50,
@@ -156,32 +150,46 @@ class _Look:
                 if alert["ended_at"] is None
             ),
             vitals=session.vitals,
-            latest=tuple(items_by_id(connection, finished)),
+            latest=self._latest(final, latest),
         )
 
     def _tracks(self) -> list[TrackRow]:
         rows = {track.name: track for track in sessions.list_tracks(self.connection, self.session.id)}
         return [rows[name] for name in self.workflow.tracks if name in rows]
 
+    def _count_done(self, final: tuple[str, ...]) -> int:
+        if final not in self._done:
+            self._done[final] = statistics.count_done(self.connection, self.session.id, final)
+        return self._done[final]
+
+    def _latest(self, final: Sequence[str], count: int) -> tuple[BrowsedItem, ...]:
+        """Give the items that were finished last, the latest first."""
+        ids = statistics.last_done(self.connection, self.session.id, final[-1], 2 * count)
+        ended = [(item.done_at(final), item) for item in items_by_id(self.connection, ids)]
+        whole = [(at, item) for at, item in ended if at is not None]
+        return tuple(item for _, item in sorted(whole, key=lambda pair: pair[0], reverse=True)[:count])
+
     def _track(self, track: TrackRow) -> TrackProgress:
         stages = [stage.name for stage in self.workflow.stages if stage.track == track.name]
         active = [name for name in stages if name in self.enabled] or stages
+        # A track of groups or folds is counted in those.
+        final = final_stages(self.workflow, active, track.name) or (active[-1],)
         counts = {name: self._counts(name) for name in stages}
-        last = counts[active[-1]]
+        done = self._count_done(final)
         queued, running = (sum(counts[n][state] for n in active) for state in ("queued", "running"))
         failed = sum(counts[name]["failed"] for name in active)
+        last = counts[final[-1]]
         skipped = max(0, last["skipped"] - (failed - last["failed"]))
-        total = self.kinds.get(self.workflow.item_kind[active[-1]], 0)
-        backlog = max(0, total - last["done"] - failed - skipped)
-        rate = self._rate(active[-1])
-        p50, p95 = self._latency(active[-1])
+        backlog = max(0, sum(last.values()) - done - failed - skipped)
+        rate = min(self._rate(name) for name in final)
+        p50, p95 = self._latency(final)
         return TrackProgress(
             name=track.name,
             state=self._track_state(track, backlog),
             waiting=max(0, backlog - queued - running),
             queued=queued,
             running=running,
-            done=last["done"],
+            done=done,
             failed=failed,
             skipped=skipped,
             backlog=backlog,
@@ -217,13 +225,12 @@ class _Look:
             return 0.0
         since = self.now - RATE_WINDOW_S
         count, first = statistics.done_since(self.connection, self.session.id, stage, since)
-        if count < 2 or first is None:
+        if first is None:
             return 0.0
-        # The first one marks the beginning of the time in which the others were made.
-        return (count - 1) / max(self.now - first, 1.0) * 3600
+        return count / max(self.now - max(first, since), 1.0) * 3600
 
-    def _latency(self, stage: str) -> tuple[float | None, float | None]:
-        return percentiles(statistics.latencies(self.connection, self.session.id, stage))
+    def _latency(self, stages: Sequence[str]) -> tuple[float | None, float | None]:
+        return percentiles(statistics.latencies(self.connection, self.session.id, stages))
 
 
 def percentiles(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tomofly.flow.graph import Workflow
+from tomofly.flow.graph import SHARED_SECTIONS, Workflow
 from tomofly.flow.process import workflow_of
 from tomofly.model import Settings, StageParams, TomoflyError
 from tomofly.model.sections import watched_folder
@@ -149,5 +149,8 @@ def check_source(settings: Settings, folder: Path) -> None:
             f"The session's folder {folder} lies inside the watched folder {watched}",
             "Choose another folder, or a pattern that does not reach into it",
         )
-    if watched.is_relative_to(folder.resolve()) and watched.name in settings.sections:
+    inside = (
+        watched.relative_to(folder.resolve()).parts[:1] if watched.is_relative_to(folder.resolve()) else ()
+    )
+    if inside and inside[0] in settings.sections.keys() - SHARED_SECTIONS.keys():
         raise TomoflyError(f"The watched folder {watched} is one that the session itself writes to")

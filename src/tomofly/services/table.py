@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tomofly.flow.graph import Workflow
 from tomofly.flow.process import workflow_of
 from tomofly.model import TomoflyError
-from tomofly.services.filters import metrics_of, no_filter, parse_filters, parse_order
+from tomofly.services.filters import final_stages, metrics_of, no_filter, parse_filters, parse_order
 from tomofly.services.home import Home
-from tomofly.services.progress import final_stage
+from tomofly.services.progress import enabled_stages
 from tomofly.services.settings import settings_in_force
 from tomofly.store import SessionRow, browse, sessions, statistics
 from tomofly.store.browse import BrowsedItem, ItemFilter, Order
@@ -49,7 +49,7 @@ class TableScope:
 
     session: SessionRow
     workflow: Workflow
-    last_stage: str
+    final_stages: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -63,14 +63,14 @@ def table_scope(home: Home, name: str) -> TableScope:
         session = sessions.find_session(connection, name)
         workflow = workflow_of(session.kind)
         settings = settings_in_force(connection, session, workflow)
-    return TableScope(session, workflow, final_stage(workflow, settings))
+    return TableScope(session, workflow, final_stages(workflow, enabled_stages(workflow, settings)))
 
 
 def table_filter(
     scope: TableScope, expressions: Sequence[str] = (), *, excluded: bool | None = None
 ) -> ItemFilter:
     """Read filter expressions for a session; ``excluded`` holds unless an expression speaks of it."""
-    base = replace(no_filter(scope.workflow), last_stage=scope.last_stage)
+    base = replace(no_filter(scope.workflow), final_stages=scope.final_stages)
     wanted = parse_filters(scope.workflow, expressions, base)
     return wanted if wanted.excluded is not None else replace(wanted, excluded=excluded)
 
@@ -113,16 +113,15 @@ def _metric_names(workflow: Workflow) -> dict[tuple[str, str], str]:
 
 def table_row(scope: TableScope, item: BrowsedItem) -> dict[str, Any]:
     """Give one line of the table by the names of its columns; None where there is no value."""
-    last = item.tasks.get(scope.last_stage)
     row: dict[str, Any] = {
         "key": item.key,
-        "state": item.state(scope.last_stage),
+        "state": item.state(scope.final_stages),
         "excluded": item.excluded,
         "flags": ";".join(dict.fromkeys(code for _, code, _ in item.flags)),
         "source": item.source,
         "acquired_at": item.acquired_at,
         "detected_at": item.detected_at,
-        "done_at": None if last is None else last.done_at,
+        "done_at": item.done_at(scope.final_stages),
     }
     for metric, column in _metric_names(scope.workflow).items():
         row[column] = item.metrics.get(metric)
@@ -204,7 +203,7 @@ def list_failures(home: Home, name: str, *, limit: int = 100, offset: int = 0) -
 def find_item(home: Home, name: str, key: str) -> tuple[TableScope, BrowsedItem]:
     """Give one item with everything that is known of it. Raises TomoflyError."""
     scope = table_scope(home, name)
-    wanted = replace(no_filter(scope.workflow), last_stage=scope.last_stage, keys=(key,))
+    wanted = replace(no_filter(scope.workflow), final_stages=scope.final_stages, keys=(key,))
     with home.database.read() as connection:
         found = browse.browse_items(connection, scope.session.id, wanted, limit=1)
     if not found:

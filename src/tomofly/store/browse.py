@@ -31,11 +31,11 @@ class MetricRange:
 class ItemFilter:
     """Which items of a session: all conditions must hold, any one of ``states``.
 
-    ``last_stage`` is the stage whose end makes an item done. ``excluded`` None takes both kinds.
+    ``final_stages`` are those whose end makes an item done. ``excluded`` None takes both kinds.
     """
 
     kind: str
-    last_stage: str
+    final_stages: tuple[str, ...]
     ranges: tuple[MetricRange, ...] = ()
     states: tuple[ItemState, ...] = ()
     flags: tuple[str, ...] = ()
@@ -85,15 +85,20 @@ class BrowsedItem:
     flags: list[tuple[str, str, str]] = field(default_factory=list)
     products: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def state(self, last_stage: str) -> ItemState:
-        """Sum up the states of the tasks; ``last_stage`` is the one whose end makes the item done."""
+    def state(self, final_stages: Sequence[str]) -> ItemState:
+        """Sum up the states of the tasks; ``final_stages`` are those whose end makes the item done."""
         states = {task.state for task in self.tasks.values()}
         for state in ("failed", "running", "queued"):
             if state in states:
                 return state
-        last = self.tasks.get(last_stage)
-        ended = last is not None and last.state in ("done", "skipped")
+        ended = all(s in self.tasks and self.tasks[s].state in ("done", "skipped") for s in final_stages)
         return "done" if ended and "waiting" not in states else "waiting"
+
+    def done_at(self, final_stages: Sequence[str]) -> float | None:
+        """When the last of its final stages was done; None before that."""
+        times = [self.tasks[stage].done_at for stage in final_stages if stage in self.tasks]
+        known = [time for time in times if time is not None]
+        return max(known) if len(known) == len(final_stages) else None
 
 
 def count_items(connection: Connection, session_id: int, wanted: ItemFilter) -> int:
@@ -214,7 +219,7 @@ def _conditions(session_id: int, wanted: ItemFilter) -> list[ColumnElement[bool]
     conditions += [i.id.in_(_flagged(session_id, code)) for code in wanted.flags]
     conditions += [i.id.not_in(_flagged(session_id, code)) for code in wanted.without_flags]
     if wanted.states:
-        conditions.append(or_(*(_in_state(session_id, s, wanted.last_stage) for s in wanted.states)))
+        conditions.append(or_(*(_in_state(session_id, s, wanted.final_stages) for s in wanted.states)))
     if wanted.text:
         conditions.append(i.key.contains(wanted.text, autoescape=True))
     if wanted.keys:
@@ -240,10 +245,11 @@ def _flagged(session_id: int, code: str) -> Select[tuple[int]]:
     return select(t.flags.c.item_id).where(t.flags.c.session_id == session_id, t.flags.c.code == code)
 
 
-def _in_state(session_id: int, state: ItemState, last_stage: str) -> ColumnElement[bool]:
+def _in_state(session_id: int, state: ItemState, final_stages: Sequence[str]) -> ColumnElement[bool]:
     """Say in SQL what ``BrowsedItem.state`` says of one item."""
+    ends = _tasks_in(session_id, "done", "skipped")
     ended = and_(
-        t.items.c.id.in_(_tasks_in(session_id, "done", "skipped").where(t.tasks.c.stage == last_stage)),
+        *(t.items.c.id.in_(ends.where(t.tasks.c.stage == stage)) for stage in final_stages),
         t.items.c.id.not_in(_tasks_in(session_id, "waiting")),
     )
     stronger = {"failed": (), "running": ("failed",), "queued": ("failed", "running")}

@@ -1,5 +1,6 @@
 """Counts, rates and distributions of a session, computed by the database."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, case, func, select
@@ -32,11 +33,27 @@ def count_failed_items(connection: Connection, session_id: int) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def done_since(connection: Connection, session_id: int, stage: str, since: float) -> tuple[int, float | None]:
-    """Count what a stage has finished since a time, and say when it began to."""
+def count_done(connection: Connection, session_id: int, stages: Sequence[str]) -> int:
+    """Count the items on which all of these stages are done."""
     k = t.tasks.c
-    query = select(func.count(), func.min(k.done_at)).where(
-        k.session_id == session_id, k.stage == stage, k.state == "done", k.done_at >= since
+    query = select(func.count()).where(k.session_id == session_id, k.state == "done", k.stage == stages[0])
+    for stage in stages[1:]:
+        other = t.tasks.alias()
+        query = query.where(
+            select(other.c.id)
+            .where(other.c.item_id == k.item_id, other.c.stage == stage, other.c.state == "done")
+            .exists()
+        )
+    return int(connection.scalar(query) or 0)
+
+
+def done_since(connection: Connection, session_id: int, stage: str, since: float) -> tuple[int, float | None]:
+    """Count what a stage has finished since a time, and say when the first of those items was found."""
+    k = t.tasks.c
+    query = (
+        select(func.count(), func.min(t.items.c.detected_at))
+        .join(t.items, t.items.c.id == k.item_id)
+        .where(k.session_id == session_id, k.stage == stage, k.state == "done", k.done_at >= since)
     )
     count, first = connection.execute(query).one()
     return int(count), first
@@ -54,19 +71,22 @@ def last_done(connection: Connection, session_id: int, stage: str, limit: int) -
     return list(connection.scalars(query))
 
 
-def latencies(connection: Connection, session_id: int, stage: str, limit: int = 1000) -> list[float]:
-    """Give how long the items that a stage finished last took, from when they were whole, s.
+def latencies(
+    connection: Connection, session_id: int, stages: Sequence[str], limit: int = 500
+) -> list[float]:
+    """Give how long the items that these stages finished last took, from when they were whole, s.
 
     Items that lay there before the session was started count from when it found them.
     """
     k, i = t.tasks.c, t.items.c
     begin = case((i.live.is_(True), func.coalesce(i.acquired_at, i.detected_at)), else_=i.detected_at)
+    ids = last_done(connection, session_id, stages[-1], limit)
     query = (
-        select(k.done_at - begin)
+        select(func.max(k.done_at) - func.min(begin))
         .join(t.items, i.id == k.item_id)
-        .where(k.session_id == session_id, k.stage == stage, k.state == "done")
-        .order_by(k.done_at.desc())
-        .limit(limit)
+        .where(k.item_id.in_(ids), k.stage.in_(list(stages)), k.state == "done")
+        .group_by(k.item_id)
+        .having(func.count() == len(stages))
     )
     return [max(0.0, float(value)) for value in connection.scalars(query) if value is not None]
 
