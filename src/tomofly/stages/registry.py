@@ -21,7 +21,7 @@ class Installed:
 @lru_cache(maxsize=1)
 def installed_stages() -> tuple[Installed, ...]:
     """Give all stages, sorted by name. Raises TomoflyError naming the package whose stage is no good."""
-    found = {}
+    found: dict[str, Installed] = {}
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
         for stage in _load(point):
             if stage.name in found:
