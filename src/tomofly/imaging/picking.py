@@ -25,7 +25,7 @@ SURROUND_RADII = 1.25  # narrow, so that neighbours in a crowded field stay out 
 SCALE_STEP = 1.15  # between neighbouring diameters of a range
 SEPARATION_RADII = 1.25  # smallest centre distance, unless told
 SIGNAL_SHARE = 0.185  # a score counts in this part of the strong responses, where that is above the noise
-MARGIN_DIAMETERS = 0.36  # a particle cut by the edge further than this cannot be used
+MARGIN_DIAMETERS = 0.32  # a particle cut by the edge further than this cannot be used
 COVERED_SHARE = 0.5  # of the template's weight, that must lie on usable image
 EXCLUSION_FLAG_FRACTION = 0.5
 BACKGROUND_PIXELS = 4  # per diameter, at which the background is computed
@@ -98,8 +98,9 @@ def find_particles(
     flat = flattened(binned if inverted else -binned, usable, largest_binned)
     diameters = diameters_within(smallest, largest)
     response, best = best_response(flat, usable, [d / pixel_size_angstrom / factor for d in diameters])
-    _keep_off_edges(response, MARGIN_DIAMETERS * smallest / pixel_size_angstrom / factor)
-    peaks = _peaks(response, keep_threshold, smallest / pixel_size_angstrom / factor)
+    smallest_binned = smallest / pixel_size_angstrom / factor
+    peaks = _peaks(response, keep_threshold, smallest_binned)
+    peaks = _whole(peaks, response.shape, MARGIN_DIAMETERS * smallest_binned)
     position, score = _refined(response, peaks)
     order = _apart(position, score, distance_px / factor)
     return replace(
@@ -194,13 +195,15 @@ def best_response(
     best = np.full(flat.shape, -np.inf, np.float32)
     which = np.zeros(flat.shape, np.intp)
     for index, diameter in enumerate(diameters_px):
-        for template in templates(diameter, reach):
-            raw = _correlated(spectrum, template, size, flat.shape)
-            share = _correlated(cover, template**2, size, flat.shape)
-            ratio = raw / np.sqrt(np.maximum(share, COVERED_SHARE))
-            score = ratio / score_unit(ratio[usable], white)
-            score[(share < COVERED_SHARE) | ~usable] = -np.inf
-            better = score > best
+        shapes = list(templates(diameter, reach))
+        # the shapes weigh the area alike, so one share serves them all
+        share = _correlated(cover, np.mean(np.square(shapes), axis=0), size, flat.shape)
+        outside = (share < COVERED_SHARE) | ~usable
+        scale = 1.0 / np.sqrt(np.maximum(share, COVERED_SHARE))
+        for shape in shapes:
+            ratio = _correlated(spectrum, shape, size, flat.shape) * scale
+            score = ratio / np.float32(score_unit(ratio[usable], white))
+            better = (score > best) & ~outside
             best[better] = score[better]
             which[better] = index
     return best, which
@@ -287,12 +290,13 @@ def _mask_at(
     )
 
 
-def _keep_off_edges(response: Image, margin_px: float) -> None:
-    """No peak within the margin of the image edge, where a particle is not whole."""
-    width = int(margin_px)
-    if width:
-        response[:width], response[-width:] = -np.inf, -np.inf
-        response[:, :width], response[:, -width:] = -np.inf, -np.inf
+def _whole(peaks: NDArray[np.intp], shape: tuple[int, ...], margin_px: float) -> NDArray[np.intp]:
+    """The peaks (n, 2) farther than the margin from the image edge, where a particle is whole.
+
+    Taken from peaks, not from the response: the flank of a particle outside would make one at the margin.
+    """
+    inside = (peaks >= margin_px - 0.5) & (peaks <= np.array(shape) - 0.5 - margin_px)
+    return peaks[inside.all(axis=1)]
 
 
 def _peaks(response: Image, least: float, diameter_px: float) -> NDArray[np.intp]:
