@@ -46,6 +46,15 @@ def test_a_thumbnail_is_drawn_whatever_the_pixels_are(tmp_path: Path) -> None:
         assert pixels(tmp_path / "a.webp").shape == (130, 170, 3)
 
 
+def test_a_lump_of_ice_takes_no_contrast_from_the_rest(tmp_path: Path) -> None:
+    image = noise((400, 500))
+    draw_micrograph(image, 1.1, tmp_path / "a.webp")
+    image[300:, 300:] -= 400
+    draw_micrograph(image, 1.1, tmp_path / "b.webp")
+    spreads = [pixels(tmp_path / name)[:300, :300].std() for name in ("a.webp", "b.webp")]
+    assert spreads[1] > 0.8 * spreads[0]
+
+
 def test_the_scale_bar_is_as_long_as_its_label_says(tmp_path: Path) -> None:
     # 512 px of 2 Å: the bar is 20 nm, which is 100 px
     draw_micrograph(np.zeros((512, 512), np.float32), 2.0, tmp_path / "a.webp")
@@ -75,13 +84,13 @@ def test_a_drift_plot_needs_no_patches(tmp_path: Path, patches: int) -> None:
     random = np.random.default_rng(1)
     path = np.cumsum(random.normal(0, 0.5, (17, 2)), axis=0)
     local = np.cumsum(random.normal(0, 0.1, (17, patches, 2)), axis=0)
-    draw_drift(path, random.uniform(0, 1, (patches, 2)), local, None, tmp_path / "a.webp")
-    draw_drift(path, random.uniform(0, 1, (patches, 2)), local, local, tmp_path / "b.webp")
+    draw_drift(path, random.uniform(0, 1, (patches, 2)), local, tmp_path / "a.webp", applied=True)
+    draw_drift(path, random.uniform(0, 1, (patches, 2)), local, tmp_path / "b.webp", applied=False)
     assert pixels(tmp_path / "a.webp").shape == (330, 640, 3)
 
 
 def test_a_specimen_that_did_not_move_is_drawn(tmp_path: Path) -> None:
-    draw_drift(np.zeros((5, 2)), np.zeros((0, 2)), np.zeros((5, 0, 2)), None, tmp_path / "a.webp")
+    draw_drift(np.zeros((5, 2)), np.zeros((0, 2)), np.zeros((5, 0, 2)), tmp_path / "a.webp", applied=False)
     assert pixels(tmp_path / "a.webp").any()
 
 

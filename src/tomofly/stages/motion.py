@@ -275,19 +275,19 @@ def _draw(
         draw_drift(
             alignment.global_shift_yx_px * movie_pixel_angstrom,
             (alignment.patch_centre_yx_px + 0.5) / alignment.frame_shape,
-            alignment.patch_shift_yx_px * movie_pixel_angstrom,
-            _modelled(alignment, movie_pixel_angstrom),
+            _local_shift(alignment) * movie_pixel_angstrom,
             products["drift"],
+            applied=alignment.local_model is not None,
         )
     return products
 
 
-def _modelled(alignment: FrameAlignment, pixel_size_angstrom: float) -> npt.NDArray[np.float64] | None:
-    """The model's shifts (frame, patch, 2) in Å at the centres of the patches."""
+def _local_shift(alignment: FrameAlignment) -> npt.NDArray[np.float64]:
+    """The shifts (frame, patch, 2) in pixels that were applied to the patches; with no model, as measured."""
     if alignment.local_model is None:
-        return None
+        return alignment.patch_shift_yx_px
     y, x = alignment.patch_centre_yx_px.T
-    return alignment.local_model.trajectories_at(y, x) * pixel_size_angstrom
+    return alignment.local_model.trajectories_at(y, x)
 
 
 def _metrics(movie: _Movie, alignment: FrameAlignment, pixel_size_angstrom: float) -> dict[str, float]:

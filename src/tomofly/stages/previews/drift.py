@@ -20,7 +20,6 @@ from tomofly.stages.previews.canvas import (
 from tomofly.stages.previews.lettering import Colour, write_text
 
 _EARLY, _LATE = np.array([255, 170, 72]), np.array([84, 166, 250])
-_FAINT: Colour = (70, 78, 94)
 _SIZE = 11 * OVERSAMPLING
 
 
@@ -28,23 +27,22 @@ def draw_drift(
     shift_yx_angstrom: npt.NDArray[np.floating],
     patch_centre_yx: npt.NDArray[np.floating],
     patch_shift_yx_angstrom: npt.NDArray[np.floating],
-    model_shift_yx_angstrom: npt.NDArray[np.floating] | None,
     path: Path,
+    *,
+    applied: bool,
 ) -> None:
     """Write the plot of a movie's motion.
 
     shift_yx_angstrom: (frame, 2) to be applied; patch_centre_yx: (patch, 2) as fractions 0 to 1 of the
-    field; patch_shift_yx_angstrom: (frame, patch, 2) on top of the global shift, as measured;
-    model_shift_yx_angstrom: the same as the smooth model has it, None where there is none. What is drawn is
-    the movement of the specimen, the opposite of the shift, in the directions of the picture (y downwards).
+    field; patch_shift_yx_angstrom: (frame, patch, 2) on top of the global shift; applied: whether these are
+    the smooth model's, which was applied, or as measured, which was not. What is drawn is the movement of
+    the specimen, the opposite of the shift, in the directions of the picture (y downwards).
     """
     picture, draw = new_plot(640, 330)
     moved = -np.asarray(shift_yx_angstrom, dtype=float)
     colours = _frame_colours(len(moved))
     _draw_path(draw, moved - moved[0], colours)
-    measured = -np.asarray(patch_shift_yx_angstrom, dtype=float)
-    model = None if model_shift_yx_angstrom is None else -np.asarray(model_shift_yx_angstrom, dtype=float)
-    _draw_field(draw, patch_centre_yx, measured, model, colours)
+    _draw_field(draw, patch_centre_yx, -np.asarray(patch_shift_yx_angstrom, dtype=float), colours, applied)
     _draw_key(draw, colours, len(moved))
     save_plot(picture, path)
 
@@ -88,11 +86,11 @@ def _draw_path(draw: ImageDraw.ImageDraw, moved: npt.NDArray[np.floating], colou
 def _draw_field(
     draw: ImageDraw.ImageDraw,
     centre_yx: npt.NDArray[np.floating],
-    measured: npt.NDArray[np.floating],
-    model: npt.NDArray[np.floating] | None,
+    moved: npt.NDArray[np.floating],
     colours: list[Colour],
+    applied: bool,
 ) -> None:
-    """The paths of the patches, magnified, each at its place: the model over what was measured."""
+    """The paths of the patches, magnified, each at its place."""
     axes = Axes(draw, _scaled((346, 30, 606, 290)), (0.0, 1.0), (1.0, 0.0), _SIZE)
     axes.frame()
     left, top, right, _ = axes.box
@@ -100,15 +98,11 @@ def _draw_field(
         axes.title("No local movement measured")
         return
     spacing = (right - left) / (np.sqrt(len(centre_yx)) + 0.5)
-    moved = measured if model is None else model
     reach = float(np.quantile(np.linalg.norm(moved - moved[0], axis=-1).max(axis=0), 0.9))
     zoom = 0.8 * spacing / max(reach, 0.5)
     bar = nice_length(0.8 * spacing / zoom)
-    axes.title("Local movement, magnified")
+    axes.title("Local movement, magnified" if applied else "Local, as measured, not applied")
     for index, (x, y) in enumerate(axes.place(centre_yx[:, 1], centre_yx[:, 0])):
-        if model is not None:
-            faint = _track(measured[:, index], (x, y), zoom)
-            _coloured_line(draw, faint, [_FAINT] * len(faint), OVERSAMPLING)
         points = _track(moved[:, index], (x, y), zoom)
         _coloured_line(draw, points, colours, round(1.5 * OVERSAMPLING))
         _dot(draw, *points[0], 1.8 * OVERSAMPLING, colours[0])

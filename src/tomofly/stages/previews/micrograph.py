@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from tomofly.imaging.binning import bin_mean
 from tomofly.imaging.contrast import stretched
+from tomofly.imaging.exclusion import robust_sigma
 from tomofly.stages.previews.canvas import (
     BACKGROUND,
     FITTED,
@@ -22,6 +23,7 @@ from tomofly.stages.previews.canvas import (
 from tomofly.stages.previews.lettering import text_width, write_text
 
 LARGEST_SIDE_PX = 512
+_SHOWN_SIGMA = 3.3
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,22 @@ def _reduced(image: npt.NDArray[np.float32]) -> tuple[Image.Image, float]:
     factor = max(1, max(image.shape) // LARGEST_SIDE_PX)
     binned = bin_mean(np.asarray(image, np.float32), factor)
     scale = min(1.0, LARGEST_SIDE_PX / max(image.shape))
-    grey = Image.fromarray(stretched(binned))
+    grey = Image.fromarray(stretched(_without_extremes(binned), percentiles=(0, 100)))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     if grey.size != size:
         grey = grey.resize(size, Image.Resampling.LANCZOS)
     return grey.convert("RGB"), scale
+
+
+def _without_extremes(binned: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Clip far from the median, so that a dark lump of ice takes no grey values from the particles."""
+    finite = binned[np.isfinite(binned)]
+    if not finite.size:
+        return binned
+    middle, spread = robust_sigma(finite)
+    if not spread > 0:
+        return binned
+    return np.clip(binned, middle - _SHOWN_SIGMA * spread, middle + _SHOWN_SIGMA * spread)
 
 
 def _tinted(picture: Image.Image, excluded: npt.NDArray[np.bool_]) -> Image.Image:
