@@ -72,7 +72,7 @@ def test_a_mirror_image_mirrors_the_angle(astigmatic: np.ndarray, astigmatic_est
     assert angle_between(mirrored.astigmatism_angle_deg, -astigmatic_estimate.astigmatism_angle_deg) < 2.0
 
 
-@pytest.mark.parametrize(("gain", "offset"), [(1e-6, 0.0), (1e5, -3e6), (-1.0, 200.0)])
+@pytest.mark.parametrize(("gain", "offset"), [(1e-30, 0.0), (1e30, 0.0), (1e5, -3e6), (-1.0, 200.0)])
 def test_brightness_and_contrast_change_nothing(
     astigmatic: np.ndarray, astigmatic_estimate: CtfEstimate, gain: float, offset: float
 ) -> None:
@@ -113,6 +113,11 @@ def test_noise_has_no_thon_rings(seed: int) -> None:
     result = estimate(image)
     assert "no_thon_rings" in result.flags
     assert result.fit_quality < 0.1
+
+
+def test_a_brightness_ramp_is_flagged() -> None:
+    y, x = np.mgrid[:600, :700]
+    assert estimate(0.3 * y + x).flags
 
 
 def test_few_counts_give_numbers_and_not_nan() -> None:

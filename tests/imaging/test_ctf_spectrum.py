@@ -54,6 +54,13 @@ def test_degrees_of_freedom_predict_the_scatter_of_an_average() -> None:
     assert np.var(ratio) * samples / 2 == pytest.approx(1.0, abs=0.35)
 
 
+@pytest.mark.parametrize("shape", [(128, 128), (150, 170), (390, 520)])
+def test_independent_tiles_predict_the_scatter_of_one_sample(shape: tuple[int, int]) -> None:
+    spectra = [tile_power_spectrum(white(shape, seed), 2.0, 128) for seed in range(20)]
+    power = np.concatenate([s.power[4:60, 4:60].ravel() for s in spectra])
+    assert power.var() / power.mean() ** 2 * spectra[0].independent_tiles == pytest.approx(1.0, abs=0.12)
+
+
 def test_an_echo_in_the_image_is_a_ripple_as_deep_as_the_taper_leaves_it() -> None:
     lag = 40
     noise = white((1100, 1100))

@@ -68,8 +68,8 @@ class CtfParameters:
 class CtfFit:
     """The most likely parameters, their covariance (4, 4) and the smooth curves that go with them.
 
-    `background` and `depth` by radial bin of the ring; `log_likelihood_gain` over the same background
-    without rings; `misfit` the variance of the residuals over that of pure counting noise.
+    `background` and `depth` by radial bin of the ring; `log_likelihood_gain` is over a background
+    without rings, divided by `misfit` where that exceeds 1: the variance of the residuals over that of noise.
     """
 
     parameters: CtfParameters
@@ -205,7 +205,7 @@ def refine_ctf(
         if float(step @ state.information @ step) < CONVERGED_SIGMAS**2:
             break
     flat = _evaluate(model, p, rings, _flat_curves(model))
-    gain = state.likelihood - flat.likelihood
+    gain = (state.likelihood - flat.likelihood) / max(1.0, state.misfit)
     # The depth is fitted to noise as well as to rings, and so promises more than the rings can hold.
     excess = gain / max(gain - LOG_LIKELIHOOD_GAIN_OF_NOISE, 1.0)
     return CtfFit(

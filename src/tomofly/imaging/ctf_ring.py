@@ -78,7 +78,7 @@ def thon_ring(spectrum: PowerSpectrum, low: float, high: float, *, mask_ice: boo
         background=background,
         step=spectrum.step,
         samples_dof=spectrum.degrees_of_freedom / (spectrum.box_px * spectrum.box_px / 2),
-        single_dof=float(spectrum.tile_count),
+        single_dof=spectrum.independent_tiles,
         tile_length_angstrom=spectrum.tile_length_angstrom,
     )
 

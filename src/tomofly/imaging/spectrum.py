@@ -29,7 +29,7 @@ class PowerSpectrum:
 
     `power` (y, x // 2 + 1) float64, 1 on average; `step` Å⁻¹ between bins; `tile_px` and
     `tile_length_angstrom` the side of a tile; `degrees_of_freedom` the number of independent complex samples
-    that an average over the whole half plane has; `tile_count` the number of tiles.
+    that an average over the whole half plane has; `independent_tiles` the number of those behind one sample.
     """
 
     power: FloatArray
@@ -37,7 +37,7 @@ class PowerSpectrum:
     tile_px: int
     tile_length_angstrom: float
     degrees_of_freedom: float
-    tile_count: int
+    independent_tiles: float
 
     @property
     def box_px(self) -> int:
@@ -136,7 +136,7 @@ def tile_power_spectrum(
         tile_px=tile,
         tile_length_angstrom=tile * pixel_size_angstrom,
         degrees_of_freedom=samples,
-        tile_count=count,
+        independent_tiles=count * _independent_share(stack.shape[1:], tile, taper),
     )
 
 
@@ -186,7 +186,9 @@ def _sum_of_tiles(
     tile = taper.size
     half = crop // 2
     total = np.zeros((crop, half + 1))
-    window = np.outer(taper, taper)
+    # Any unit of the pixels must survive squaring in single precision.
+    spread = float(np.std(stack[:, ::7, ::5], dtype=np.float64))
+    window = np.outer(taper, taper / (spread or 1.0)).astype(np.float32)
     pixels = np.empty((tile, tile), dtype=np.float32)
     power = np.empty((crop, half + 1), dtype=np.float32)
     used = 0
@@ -216,3 +218,15 @@ def _independent_pixels(shape_yx: tuple[int, ...], tile: int, taper: npt.NDArray
             cover[start : start + tile] += np.square(taper, dtype=np.float64)
         pixels *= float(cover.sum() ** 2 / np.square(cover).sum())
     return pixels
+
+
+def _independent_share(shape_yx: tuple[int, ...], tile: int, taper: Float32Array) -> float:
+    """Independent tiles per tile: their pixels in common make the spectra of neighbours alike."""
+    padded = np.concatenate((taper, np.zeros(tile, dtype=np.float32)))
+    share = 1.0
+    for length in shape_yx:
+        starts = np.array(tile_starts(length, tile))
+        lags = np.minimum(np.abs(starts[:, None] - starts[None, :]), tile).ravel()
+        alike = np.array([taper @ padded[lag : lag + tile] for lag in lags]) / float(taper @ taper)
+        share *= starts.size / float(np.square(alike).sum())
+    return share
