@@ -149,9 +149,8 @@ class Committer:
         for report in reports:
             if report.order.work.exists():
                 shutil.rmtree(report.order.work, ignore_errors=True)
-            partial = self._scope.folder / ".work" / "partial" / report.order.wanted
-            if report.outcome is not None and partial.exists():
-                shutil.rmtree(partial, ignore_errors=True)
+            if report.outcome is not None and report.order.partial.exists():
+                shutil.rmtree(report.order.partial, ignore_errors=True)
 
 
 def _is_asked_for(report: TaskReport, rows: Mapping[int, RowMapping]) -> bool:

@@ -1,5 +1,6 @@
 """The far end of the executor: one task, run in a worker process."""
 
+import contextlib
 import errno
 import logging
 import math
@@ -8,7 +9,6 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 
 @dataclass(frozen=True)
 class TaskOrder:
-    """All that a worker needs to run one task: it asks nobody anything."""
+    """All that a worker needs to run one task: it asks nobody anything.
+
+    ``open_name`` is the name that the settings of this order give to the open state of a fold.
+    """
 
     task_id: int
     item_id: int
@@ -53,7 +56,13 @@ class TaskOrder:
     consumed: tuple[tuple[int, str], ...] = ()
     mode: str = ""
     checkpoint: Path | None = None
+    open_name: str = ""
     threads: int = 1
+
+    @property
+    def partial(self) -> Path:
+        """Where partial files stay for the next attempt at the same result of the same item."""
+        return self.folder / ".work" / "partial" / f"{self.item_id}-{self.wanted}"
 
     @property
     def log_file(self) -> Path:
@@ -82,14 +91,18 @@ def run_task(order: TaskOrder) -> TaskReport:
     worker = f"{socket.gethostname()}:{os.getpid()}"
     with _item_log(order.log_file) as log:
         try:
+            # Its folder says that the task was begun, should the worker not live to report.
+            order.work.mkdir(parents=True, exist_ok=True)
             outcome = _secured(order, _call(order, log), log)
-        except BadInput as error:
-            log.error("%s", error)  # noqa: TRY400 - a plain sentence, not a traceback
-            return TaskReport(order, started, time.time(), worker, reason=str(error), permanent=True)
-        except Exception as error:  # the rim: everything becomes a reason on this item
-            log.error("%s", "".join(traceback.format_exception(error)))  # noqa: TRY400
-            storage = _is_storage_trouble(error, order.folder)
-            return TaskReport(order, started, time.time(), worker, reason=_reason(error), storage=storage)
+        except (Exception, SystemExit) as error:  # the rim: everything becomes a reason on this item
+            storage = is_storage_trouble(error, order.folder)
+            permanent = isinstance(error, BadInput) and not storage
+            text = str(error) if permanent else "".join(traceback.format_exception(error))
+            log.error("%s", text)  # noqa: TRY400 - a plain sentence where one says it all
+            return TaskReport(
+                order, started, time.time(), worker, reason=_reason(error), permanent=permanent,
+                storage=storage,
+            )  # fmt: skip
     return TaskReport(order, started, time.time(), worker, outcome=outcome)
 
 
@@ -100,7 +113,7 @@ def _call(order: TaskOrder, log: logging.Logger) -> Outcome:
         stage=stage.name,
         key=order.item.key,
         work=order.work,
-        partial=order.folder / ".work" / "partial" / order.wanted,
+        partial=order.partial,
         shared=order.shared,
         inputs=order.inputs,
         log=log,
@@ -124,13 +137,20 @@ def _secured(order: TaskOrder, outcome: Outcome, log: logging.Logger) -> Outcome
             )
         if not path.is_symlink():
             _fsync(path)
-    bad = sorted(name for name, value in outcome.metrics.items() if not math.isfinite(value))
-    if not bad:
-        return outcome
-    log.warning("not finite, left out: %s", ", ".join(bad))
-    metrics = {name: value for name, value in outcome.metrics.items() if name not in bad}
-    flag = Flag("metric_not_finite", f"No value for {', '.join(bad)}")
-    return Outcome(outcome.products, metrics, (*outcome.flags, flag), outcome.content, outcome.discard)
+    # Plain numbers and text: a database takes no numpy types and no character that it cannot write.
+    numbers = {name: float(value) for name, value in outcome.metrics.items()}
+    metrics = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    flags = [Flag(flag.code, writable_text(flag.message)) for flag in outcome.flags]
+    bad = ", ".join(sorted(numbers.keys() - metrics.keys()))
+    if bad:
+        log.warning("not finite, left out: %s", bad)
+        flags.append(Flag("metric_not_finite", f"No value for {bad}"))
+    return Outcome(outcome.products, metrics, tuple(flags), outcome.content, outcome.discard)
+
+
+def writable_text(text: str) -> str:
+    """Replace what no database can hold: null characters, and bytes of file names that are no UTF-8."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _fsync(path: Path) -> None:
@@ -141,24 +161,37 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_storage_trouble(error: Exception, folder: Path) -> bool:
-    if not isinstance(error, OSError):
+def is_storage_trouble(error: BaseException, folder: Path) -> bool:
+    """Say whether the disk of the session is at fault, also where another error was made of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and _is_of_the_disk(cause, folder):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _is_of_the_disk(error: OSError, folder: Path) -> bool:
+    if error.errno in FULL_OR_READ_ONLY:
+        return True
+    if error.errno not in OUT_OF_REACH or not isinstance(error.filename, str | Path):
         return False
-    ours = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(folder)
-    return error.errno in FULL_OR_READ_ONLY or (ours and error.errno in OUT_OF_REACH)
+    # A link that leads out of the session tells of the source's disk, which is the item's own problem.
+    return Path(error.filename).resolve().is_relative_to(folder.resolve())
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, TomoflyError):
-        return str(error)
+        return writable_text(str(error))
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        return writable_text(text)
     if isinstance(error, MemoryError):
         return "Not enough memory. Give the session fewer workers (resources.workers)."
-    return f"{type(error).__name__}: {error}"
+    return writable_text(f"{type(error).__name__}: {error}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _item_log(path: Path) -> Iterator[logging.Logger]:
     """Give a logger that writes to the item's own file, which appears with its first line."""
     logger = logging.Logger(path.stem, logging.INFO)
@@ -180,6 +213,11 @@ class _LateFile(logging.FileHandler):
     def _open(self) -> Any:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a disk that takes none is reported by the task itself."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written must not fail the task: the reason is in the database as well."""
