@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from moving_scenes import moving_scene, rms, shift_error
 
+from tests.imaging.moving_scenes import moving_scene, rms, shift_error
 from tomofly.imaging.motion import align_frames
 from tomofly.imaging.motion_metrics import motion_metrics, relion_motion_model
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moving_scenes import MARGIN, moving_scene, random_structure, rms
 from scipy import ndimage
 
+from tests.imaging.moving_scenes import MARGIN, moving_scene, random_structure, rms
 from tomofly.imaging.dose_weighting import accumulated_dose, dose_weights, normalised_dose_weights
 from tomofly.imaging.frame_sum import sum_frames
 from tomofly.imaging.motion import FrameAlignment, align_frames

@@ -1,31 +1,17 @@
 """Alignment of the frames of a movie: the whole frames, then patches of them."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.calibrated_frames import bin_frames, calibrate_frames
-from tomofly.imaging.frame_spectra import (
-    LOWEST_CYCLES,
-    FrameSpectra,
-    RingPowers,
-    area_spectra,
-    group_frames,
-    move,
-    ring_powers,
-)
-from tomofly.imaging.local_motion import (
-    LocalFit,
-    LocalMotion,
-    cubic_basis,
-    fit_local_motion,
-    spline_basis,
-)
-from tomofly.imaging.shift_estimation import ShiftEstimate, estimate_shifts, likelihood_terms, newton_step
+from tomofly.imaging.frame_spectra import LOWEST_CYCLES, area_spectra, group_frames
+from tomofly.imaging.local_motion import LocalMotion
+from tomofly.imaging.patch_tracking import PatchTracks, track_patches
+from tomofly.imaging.shift_estimation import ShiftEstimate, estimate_shifts
+from tomofly.imaging.trajectory_prior import fit_trajectories
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,10 +20,6 @@ FloatArray = npt.NDArray[np.float64]
 WORKING_PIXEL_ANGSTROM = 3.0
 # The low-pass exp(-B k²/2) under which correlation peaks are first sought (e^-2 at 19 Å).
 COARSE_BFACTOR_ANGSTROM2 = 1500.0
-# Patches overlap by this part of their spacing, for tapered edges would waste what lies there.
-_PATCH_OVERLAP = 0.2
-# The smallest patch, in binned pixels, in which correlations make sense.
-_SMALLEST_PATCH = 32
 
 
 @dataclass(frozen=True)
@@ -83,7 +65,7 @@ def align_frames(
     gain: npt.NDArray[Any] | None = None,
     defects: npt.NDArray[np.bool_] | None = None,
     patches: tuple[int, int] = (5, 5),
-    bfactor_angstrom2: float = 150.0,
+    bfactor_angstrom2: float = 50.0,
     max_shift_angstrom: float = 100.0,
     iterations: int = 10,
     group: int = 1,
@@ -116,18 +98,18 @@ def align_frames(
     flags = _global_flags(estimate, max_shift_angstrom / working_pixel)
     local = None
     if patches != (1, 1):
-        local, notes = _align_patches(small, estimate.shift_yx_px, patches, bfactor_angstrom2 /
-        working_pixel**2,
-                                      binning, movie.shape, threads)  # fmt: skip
-        flags += notes
+        local = track_patches(
+            small,
+            estimate.shift_yx_px,
+            patches=patches,
+            bfactor_angstrom2=bfactor_angstrom2,
+            working_pixel_angstrom=working_pixel,
+            binning=binning,
+            frame_shape=movie.shape,
+            threads=threads,
+        )
+        flags += local.flags
     return _assemble(estimate, local, binning, movie.shape, flags)
-
-
-@dataclass(frozen=True)
-class _LocalResult:
-    fit: LocalFit | None
-    centre_yx_px: FloatArray
-    trajectory_px: FloatArray
 
 
 def _check_arguments(
@@ -173,7 +155,21 @@ def _align_whole(
         iterations=iterations,
         lowest_frequency=LOWEST_CYCLES / min(small.shape[1:]),
     )
-    return estimate if grouped is spectra else _ungrouped(estimate, len(small), group)
+    return _smoothed(estimate if grouped is spectra else _ungrouped(estimate, len(small), group))
+
+
+def _smoothed(estimate: ShiftEstimate) -> ShiftEstimate:
+    """Replace measured positions by those expected under the prior of beam-induced motion."""
+    noise = float(np.mean(estimate.uncertainty_yx_px**2))
+    if len(estimate.shift_yx_px) < _FEWEST_TO_SMOOTH or not np.isfinite(noise) or noise <= 0:
+        return estimate
+    fit = fit_trajectories(estimate.shift_yx_px, noise)
+    uncertainty = np.repeat(fit.standard_deviation[:, None], 2, axis=1)
+    return replace(estimate, shift_yx_px=fit.smoother @ estimate.shift_yx_px, uncertainty_yx_px=uncertainty)
+
+
+# With fewer frames there is nothing to tell smooth motion from noise.
+_FEWEST_TO_SMOOTH = 6
 
 
 def _ungrouped(estimate: ShiftEstimate, n_frames: int, group: int) -> ShiftEstimate:
@@ -202,136 +198,9 @@ def _global_flags(estimate: ShiftEstimate, max_shift_px: float) -> tuple[str, ..
     return tuple(flags)
 
 
-def _align_patches(
-    small: npt.NDArray[np.float32],
-    global_shift_px: FloatArray,
-    patches: tuple[int, int],
-    bfactor_px2: float,
-    binning: int,
-    frame_shape: tuple[int, int],
-    threads: int,
-) -> tuple[_LocalResult | None, tuple[str, ...]]:
-    """Follow every patch through the movie in binned pixels, and fit the smooth model in raw ones."""
-    sizes = [
-        min(n, round(n / p * (1 + _PATCH_OVERLAP))) for n, p in zip(small.shape[1:], patches, strict=True)
-    ]
-    if min(sizes) < _SMALLEST_PATCH or len(small) < 4:
-        return None, ("too_small_for_patches",)
-    corners = [
-        (y, x)
-        for y in np.rint(np.linspace(0, small.shape[1] - sizes[0], patches[0])).astype(int)
-        for x in np.rint(np.linspace(0, small.shape[2] - sizes[1], patches[1])).astype(int)
-    ]
-    centre = (np.array(corners) + np.array(sizes) / 2) * binning - 0.5
-    fit: LocalFit | None = None
-    bases = _temporal_bases(len(small))
-    with ThreadPoolExecutor(threads) as pool:
-        for low_pass in _LOW_PASSES:
-            shift = _predicted(global_shift_px, fit, centre, binning)
-            areas = list(
-                pool.map(
-                    lambda job: _patch_spectra(small, job[0], sizes, job[1]), zip(corners, shift, strict=True)
-                )
-            )
-            trajectory, uncertainty = _patch_positions(areas, low_pass * bfactor_px2, pool)
-            trajectory = (trajectory + shift - global_shift_px) * binning
-            fits = [
-                fit_local_motion(trajectory, uncertainty * binning, centre, frame_shape, basis, name)
-                for name, basis in bases.items()
-            ]
-            fit = max(fits, key=lambda candidate: candidate.gain)
-    return _judged(fit, centre, trajectory)
-
-
-# The restraint on high frequencies is relaxed in steps, so that patches that move far are not caught on a
-# side peak.
-_LOW_PASSES = (20.0, 4.0, 1.0)
-
-
-def _temporal_bases(n_frames: int) -> dict[str, FloatArray]:
-    bases = {"cubic": cubic_basis(n_frames)}
-    if n_frames >= 12:
-        bases["spline"] = spline_basis(n_frames)
-    return bases
-
-
-def _predicted(
-    global_shift_px: FloatArray, fit: LocalFit | None, centre: FloatArray, binning: int
-) -> FloatArray:
-    """Return the shifts (patch, frame, 2) in binned pixels that are known so far."""
-    shift = np.repeat(global_shift_px[None], len(centre), axis=0)
-    if fit is not None and fit.gain > 0:
-        shift += fit.motion.trajectories_at(centre[:, 0], centre[:, 1]).transpose(1, 0, 2) / binning
-    return shift
-
-
-def _patch_spectra(
-    small: npt.NDArray[np.float32], corner: tuple[int, int], sizes: Sequence[int], shift_px: FloatArray
-) -> FrameSpectra:
-    """Cut a patch out of every frame where it should be, to the pixel, and move it by the rest."""
-    area = np.empty((len(small), sizes[0], sizes[1]), dtype=np.float32)
-    rest = np.empty_like(shift_px)
-    limit = np.array(small.shape[1:]) - sizes
-    for index, shift in enumerate(shift_px):
-        y, x = np.clip(np.array(corner) - np.rint(shift).astype(int), 0, limit)
-        area[index] = small[index, y : y + sizes[0], x : x + sizes[1]]
-        rest[index] = shift - (np.array(corner) - (y, x))
-    spectra = area_spectra(area)
-    move(spectra, rest)
-    return spectra
-
-
-def _patch_positions(
-    areas: list[FrameSpectra], bfactor_px2: float, pool: ThreadPoolExecutor
-) -> tuple[FloatArray, FloatArray]:
-    """Return a Newton step (patch, frame, 2) for every patch, and the standard deviations (patch,)."""
-    each = list(pool.map(ring_powers, areas))
-    powers = RingPowers(
-        each[0].frequency,
-        np.mean([one.signal for one in each], axis=0),
-        np.mean([one.noise for one in each], axis=0),
-    )
-    n, shape = areas[0].n_frames, areas[0].values.shape[1:]
-    lowest = LOWEST_CYCLES / min(1 / areas[0].ky[0], 1 / areas[0].kx[0])
-    terms = likelihood_terms(areas[0], powers, bfactor_px2, lowest)
-    weight = np.interp(areas[0].radius, powers.frequency, powers.signal) * terms.weight
-    del shape
-    signal = np.array([_signal_scale(one, powers, weight, areas[0]) for one in each])
-    steps = list(pool.map(lambda job: newton_step(job[0], terms, job[1]), zip(areas, signal, strict=True)))
-    curvature = n * float(terms.curvature_yx.mean())
-    spread = np.sqrt(float(terms.gradient_variance_yx.mean())) / max(curvature, 1e-30)
-    return np.array(steps), spread / signal
-
-
-def _signal_scale(one: RingPowers, pooled: RingPowers, weight: FloatArray, area: FrameSpectra) -> float:
-    """Return the signal power of a patch relative to that of all, weighted as the alignment weighs it."""
-    own = np.interp(area.radius, one.frequency, one.signal)
-    common = np.interp(area.radius, pooled.frequency, pooled.signal)
-    total = float(np.sum(weight * common))
-    return float(np.clip(np.sum(weight * own) / total, 0.1, 10.0)) if total > 0 else 1.0
-
-
-def _judged(
-    fit: LocalFit | None, centre: FloatArray, trajectory: FloatArray
-) -> tuple[_LocalResult, tuple[str, ...]]:
-    """Keep the model only if it predicts patches that it has not seen better than no local motion does."""
-    if fit is None or fit.gain <= 0:
-        largest = 0.0 if fit is None else fit.leave_one_out_residual_px
-        flag = "local_model_rejected" if largest > _LARGEST_RESIDUAL_PX else "local_motion_not_significant"
-        return _LocalResult(None, centre, trajectory), (flag,)
-    if fit.leave_one_out_residual_px > _LARGEST_RESIDUAL_PX:
-        return _LocalResult(None, centre, trajectory), ("local_model_rejected",)
-    flags = ("patches_downweighted",) if np.any(fit.patch_weight < 0.5) else ()
-    return _LocalResult(fit, centre, trajectory), flags
-
-
-# A model that misses left-out patches by more than this would blur more than it mends.
-_LARGEST_RESIDUAL_PX = 3.0
-
-
 def _assemble(
     estimate: ShiftEstimate,
-    local: _LocalResult | None,
+    local: PatchTracks | None,
     binning: int,
     frame_shape: tuple[int, int],
     flags: tuple[str, ...],
@@ -341,7 +210,7 @@ def _assemble(
     fit = local.fit if local is not None else None
     patch_shift = np.zeros((n_frames, 0, 2))
     if local is not None:
-        patch_shift = local.trajectory_px.transpose(1, 0, 2)
+        patch_shift = local.trajectory_yx_px.transpose(1, 0, 2)
         patch_shift = patch_shift - patch_shift[0]
     return FrameAlignment(
         global_shift_yx_px=shift - shift[0],

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.dose_weighting import accumulated_dose
-from tomofly.imaging.local_motion import LocalMotion
+from tomofly.imaging.local_motion import RELION_TERMS, spatial_basis
 from tomofly.imaging.motion import FrameAlignment
 
 FloatArray = npt.NDArray[np.float64]
@@ -78,22 +78,19 @@ class RelionMotionModel:
 
 
 def relion_motion_model(alignment: FrameAlignment) -> RelionMotionModel:
-    """Express an alignment in RELION's terms; a spline in time is replaced by the nearest cubic."""
+    """Express an alignment in RELION's terms: polynomials, quadratic in space and cubic in time."""
     shift = alignment.global_shift_yx_px
-    if alignment.local_model is None:
+    model = alignment.local_model
+    if model is None:
         return RelionMotionModel(shift[:, 1].copy(), shift[:, 0].copy(), None, 0.0)
-    cubic = _as_cubic(alignment.local_model)
-    height, width = alignment.frame_shape
+    height, width = model.frame_shape
     y, x = np.linspace(0, height - 1, 9)[:, None], np.linspace(0, width - 1, 9)[None, :]
-    difference = cubic.trajectories_at(y, x) - alignment.local_model.trajectories_at(y, x)
+    field = model.trajectories_at(y, x).reshape(len(shift), -1, 2)
+    spatial = spatial_basis(y, x, model.frame_shape).reshape(-1, RELION_TERMS)
+    powers = np.arange(len(shift), dtype=np.float64)[:, None] ** np.arange(1, 4)
+    scale = powers.max(axis=0) + 1e-30
+    in_time = np.linalg.pinv(powers / scale) / scale[:, None]
+    coefficients = np.einsum("ap,tf,fpc->cat", np.linalg.pinv(spatial), in_time, field)
+    difference = np.einsum("pa,cat,ft->fpc", spatial, coefficients, powers) - field
     misfit = float(np.sqrt(np.mean(np.sum(difference**2, axis=-1))))
-    return RelionMotionModel(shift[:, 1].copy(), shift[:, 0].copy(), cubic.coefficients[::-1].ravel(), misfit)
-
-
-def _as_cubic(model: LocalMotion) -> LocalMotion:
-    n_frames = len(model.temporal)
-    powers = np.arange(n_frames, dtype=np.float64)[:, None] ** np.arange(1, 4)
-    scale = np.abs(powers).max(axis=0)
-    project = np.linalg.pinv(powers / scale) / scale[:, None] @ model.temporal
-    coefficients = np.einsum("cab,tb->cat", model.coefficients, project)
-    return LocalMotion(coefficients, powers, "cubic", model.frame_shape)
+    return RelionMotionModel(shift[:, 1].copy(), shift[:, 0].copy(), coefficients[::-1].ravel(), misfit)

@@ -161,7 +161,7 @@ def estimate_shifts(
 
 
 def newton_step(spectra: FrameSpectra, terms: LikelihoodTerms, signal_scale: float = 1.0) -> FloatArray:
-    """Return a step (frame, 2), mean 0, towards the maximum of the likelihood, of at most a pixel per axis.
+    """Return a step (frame, 2), mean 0, towards the likelihood's maximum, at most two pixels per axis.
 
     The curvature is the expected one, n times that of a pair, for it is positive where noise makes the
     observed one useless; signal_scale is the signal power of this area relative to the powers behind the
@@ -172,7 +172,28 @@ def newton_step(spectra: FrameSpectra, terms: LikelihoodTerms, signal_scale: flo
     )
     curvature = spectra.n_frames * signal_scale * terms.curvature_yx
     step = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curvature > 0)
-    return np.asarray(np.clip(step, -1.0, 1.0))
+    return np.asarray(np.clip(step, -2.0, 2.0))
+
+
+def signal_scales(
+    each: list[RingPowers], pooled: RingPowers, weight: npt.NDArray[np.float32], spectra: FrameSpectra
+) -> FloatArray:
+    """Return the signal power (patch,) of each patch relative to the pooled one, as the alignment weighs it.
+
+    Measured ratios scatter by counting noise alone; they are drawn towards 1 by the part of their variance
+    that this explains.
+    """
+    common = np.interp(spectra.radius, pooled.frequency, pooled.signal)
+    noise = np.interp(spectra.radius, pooled.frequency, pooled.noise)
+    share = weight * common
+    total = float(np.sum(share * common))
+    if total <= 0:
+        return np.ones(len(each))
+    own = [np.interp(spectra.radius, one.frequency, one.signal) for one in each]
+    ratio = np.array([float(np.sum(share * signal)) / total for signal in own])
+    by_chance = float(np.sum(share**2 * (common + noise / spectra.n_frames) ** 2)) / total**2
+    real = max(0.0, 1.0 - by_chance / max(float(np.var(ratio)), 1e-12))
+    return np.asarray(np.clip(1.0 + real * (ratio - 1.0), 0.1, 10.0))
 
 
 def _rms(change: FloatArray) -> float:
