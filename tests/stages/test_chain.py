@@ -80,13 +80,6 @@ def test_an_image_without_content_is_refused(aligned: Bench, stage: object, valu
         aligned.run(stage)  # type: ignore[arg-type]
 
 
-def test_a_senseless_range_is_refused_with_the_value(aligned: Bench) -> None:
-    with pytest.raises(BadInput, match=r"20000.*10000"):
-        aligned.run(ctf.STAGE, defocus_range_angstrom=(20000, 10000))
-    with pytest.raises(BadInput, match=r"200.*100"):
-        aligned.run(picks.STAGE, diameter_angstrom=(200, 100))
-
-
 def test_particles_are_found_where_they_are(aligned: Bench, truth: Truth) -> None:
     outcome = aligned.run(picks.STAGE, diameter_angstrom=DIAMETER)
     table = starfile.read(outcome.products["coordinates"])
@@ -105,8 +98,6 @@ def test_the_threshold_selects_among_the_same_candidates(aligned: Bench) -> None
     many = aligned.run(picks.STAGE, diameter_angstrom=DIAMETER, threshold=4.0)
     assert many.products["candidates"].read_text() == kept
     assert many.metrics["particles"] > count
-    with pytest.raises(BadInput, match="keep_threshold=3"):
-        aligned.run(picks.STAGE, diameter_angstrom=DIAMETER, threshold=1.0)
 
 
 def test_a_threshold_out_of_reach_leaves_no_particles_and_says_so(aligned: Bench) -> None:
@@ -158,14 +149,12 @@ def test_extracted_particles_are_centred_normalised_and_named(aligned: Bench) ->
     assert middle > corners.mean() + 0.1
 
 
-def test_boxes_can_be_binned_and_must_be_even(aligned: Bench) -> None:
+def test_boxes_can_be_binned_and_must_fit(aligned: Bench) -> None:
     aligned.run(ctf.STAGE)
     aligned.run(picks.STAGE, diameter_angstrom=DIAMETER)
     outcome = aligned.run(extract.STAGE, box_px=96, binning=2)
     assert outcome.metrics["box_size_px"] == 48
     assert outcome.metrics["box_pixel_size_angstrom"] == pytest.approx(4.2)
-    with pytest.raises(BadInput, match=r"extract\.box_px=97 is odd"):
-        aligned.run(extract.STAGE, box_px=97)
     with pytest.raises(BadInput, match="does not fit"):
         aligned.run(extract.STAGE, box_px=1000)
 

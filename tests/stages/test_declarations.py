@@ -2,7 +2,7 @@
 
 import pytest
 
-from tomofly.model import MapStage, Settings, StageParams, result_parameters
+from tomofly.model import MapStage, Settings, StageParams, TomoflyError, result_parameters
 from tomofly.model.sections import GainParams, MicroscopeParams
 from tomofly.stages import ctf, extract, importing, motion, picks
 
@@ -67,6 +67,25 @@ def test_settings_take_ranges_sizes_and_none() -> None:
         settings.changed(["ctf.phase_shift_range_deg=none"]).document()["ctf"]["phase_shift_range_deg"]
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("motion.patches=2,2", "motion.patches cannot be .*at least 3"),
+        ("ctf.defocus_range_angstrom=20000,10000", "ctf.defocus_range_angstrom cannot be .*rises"),
+        ("ctf.resolution_range_angstrom=5,30", "ctf.resolution_range_angstrom cannot be .*fall"),
+        ("ctf.phase_shift_range_deg=90,0", "ctf.phase_shift_range_deg cannot be .*rises"),
+        ("ctf.box_px=511", "ctf.box_px cannot be '511'.*even"),
+        ("picks.diameter_angstrom=200,100", r"picks.diameter_angstrom.*cannot be .*smallest, largest"),
+        ("picks.threshold=1", "picks cannot be .*keep_threshold=3"),
+        ("extract.box_px=97", "extract.box_px cannot be '97'.*even"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_they_are_used(assignment: str, words: str) -> None:
+    settings = Settings.validate("spa", SECTIONS, {})
+    with pytest.raises(TomoflyError, match=words):
+        settings.changed([assignment])
 
 
 def test_extraction_is_off_until_asked_for_and_that_is_no_change_of_results() -> None:

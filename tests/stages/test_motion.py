@@ -165,11 +165,6 @@ def test_a_damaged_page_is_named(bench: Bench) -> None:
         damaged.run(STAGE)
 
 
-def test_senseless_patches_are_refused(imported: Bench) -> None:
-    with pytest.raises(BadInput, match="patches"):
-        imported.run(STAGE, patches=(2, 2))
-
-
 def test_events_become_fractions_with_their_dose_and_a_gain_for_finer_pixels(tmp_path: Path) -> None:
     coded, _ = random_frames(10, (140, 156), 9000)
     write_eer(tmp_path / "movie.eer", coded, (140, 156))

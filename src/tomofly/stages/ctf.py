@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from pydantic import field_validator
 
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.imaging.ctf_estimate import CtfEstimate, estimate_ctf
@@ -47,6 +48,27 @@ class CtfParams(StageParams):
         512, "Side of the spectrum; doubled where the rings are too narrow for it", unit="px", ge=64, le=4096,
         advanced=True,
     )  # fmt: skip
+
+    @field_validator("defocus_range_angstrom", "phase_shift_range_deg")
+    @classmethod
+    def _rising(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and not 0 <= limits[0] < limits[1]:
+            raise ValueError("a range rises, from 0 or above")
+        return limits
+
+    @field_validator("resolution_range_angstrom")
+    @classmethod
+    def _falling(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= limits[1] < limits[0]:
+            raise ValueError("resolutions fall, such as 30,5, or 30,0 for as far as the rings go")
+        return limits
+
+    @field_validator("box_px")
+    @classmethod
+    def _even(cls, box_px: int) -> int:
+        if box_px % 2:
+            raise ValueError("the side of the spectrum is even")
+        return box_px
 
 
 def fit_ctf(item: ItemRef, params: CtfParams, ctx: StageContext) -> Outcome:

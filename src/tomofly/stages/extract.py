@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import field_validator
 
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.formats.star import read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
 from tomofly.imaging.picking import diameter_range
 from tomofly.model import (
-    BadInput,
     Flag,
     ItemRef,
     MapStage,
@@ -47,6 +47,13 @@ class ExtractParams(SwitchableParams):
         0.0, "Background is what lies outside this circle; 0 takes 1.15 diameters", unit="Å", ge=0, le=100000
     )
     invert: bool = parameter(True, "Make dark particles bright, as RELION expects")
+
+    @field_validator("box_px")
+    @classmethod
+    def _even(cls, box_px: int) -> int:
+        if box_px % 2:
+            raise ValueError("the side of a box is even, as RELION and its like need it")
+        return box_px
 
 
 def extract_particles(item: ItemRef, params: ExtractParams, ctx: StageContext) -> Outcome:
@@ -84,9 +91,7 @@ def extract_particles(item: ItemRef, params: ExtractParams, ctx: StageContext) -
 
 
 def box_sizes(params: ExtractParams, diameter_angstrom: float, pixel_size_angstrom: float) -> tuple[int, int]:
-    """Side of a box before and after binning, both even. Raises BadInput for an odd box."""
-    if params.box_px % 2:
-        raise BadInput(f"extract.box_px={params.box_px} is odd", "RELION and its like need an even box")
+    """Side of a box before and after binning, both even."""
     box = params.box_px or 2 * int(np.ceil(BOX_DIAMETERS * diameter_angstrom / pixel_size_angstrom / 2))
     return box, max(2, 2 * round(box / params.binning / 2))
 

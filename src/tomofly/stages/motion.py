@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import field_validator
 
 from tomofly.formats.eer import EerRendering, plan_fractions
 from tomofly.formats.motion_star import MotionRecord, write_motion_star
@@ -77,6 +78,13 @@ class MotionParams(StageParams):
     float16: bool = parameter(False, "Write micrographs as half floats (MRC mode 12)")
     eer_fractions: int = parameter(40, "EER: fractions to make of a movie", ge=1, le=2000)
     eer_upsampling: Literal[1, 2, 4] = parameter(1, "EER: pixels per detector pixel and axis")
+
+    @field_validator("patches")
+    @classmethod
+    def _none_or_enough(cls, patches: tuple[int, int]) -> tuple[int, int]:
+        if patches != (1, 1) and min(patches) < 3:
+            raise ValueError("patches are 1,1 for none, or at least 3 each way")
+        return patches
 
 
 @dataclass(frozen=True)

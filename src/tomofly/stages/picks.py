@@ -1,10 +1,12 @@
 """Picks: particles found without a reference, and where nothing may be picked."""
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import field_validator, model_validator
 
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.formats.star import write_star
@@ -19,7 +21,6 @@ from tomofly.imaging.picking import (
     select_picks,
 )
 from tomofly.model import (
-    BadInput,
     Flag,
     ItemRef,
     MapStage,
@@ -68,6 +69,21 @@ class PicksParams(StageParams):
     exclusion: bool = parameter(True, "Leave out contamination, carbon and gold")
     inverted: bool = parameter(False, "Particles are bright on dark")
 
+    @field_validator("diameter_angstrom")
+    @classmethod
+    def _size_or_range(cls, diameter: float | tuple[float, float]) -> float | tuple[float, float]:
+        diameter_range(diameter)
+        return diameter
+
+    @model_validator(mode="after")
+    def _candidates_are_kept(self) -> Self:
+        if self.threshold < self.keep_threshold:
+            raise ValueError(
+                f"threshold={self.threshold:g} lies below keep_threshold={self.keep_threshold:g}: "
+                "lower the latter, too"
+            )
+        return self
+
 
 def pick_particles(item: ItemRef, params: PicksParams, ctx: StageContext) -> Outcome:
     """Pick the particles of one micrograph, the dose-weighted one where there is one."""
@@ -84,11 +100,11 @@ def pick_particles(item: ItemRef, params: PicksParams, ctx: StageContext) -> Out
             diameter_angstrom=diameters,
             minimum_distance_angstrom=params.minimum_distance_angstrom or None,
             exclusion=exclusion,
-            threshold=max(params.threshold, params.keep_threshold),
+            threshold=params.threshold,
             keep_threshold=params.keep_threshold,
             inverted=params.inverted,
         )
-        picks = select_picks(candidates, _checked_threshold(params))
+        picks = select_picks(candidates, params.threshold)
     products = _write(candidates, picks, exclusion, pixel_size, ctx)
     marks = PickMarks(picks.position_yx_px, picks.diameter_angstrom / pixel_size, exclusion.mask)
     products["preview"] = ctx.new_file("_picks.webp")
@@ -103,15 +119,6 @@ def pick_particles(item: ItemRef, params: PicksParams, ctx: StageContext) -> Out
 def best_micrograph(motion: Result) -> Path:
     """The dose-weighted micrograph where there is one, else the plain average."""
     return motion.products.get("dose_weighted", motion.products["average"])
-
-
-def _checked_threshold(params: PicksParams) -> float:
-    if params.threshold >= params.keep_threshold:
-        return params.threshold
-    raise BadInput(
-        f"picks.threshold={params.threshold:g} lies below picks.keep_threshold={params.keep_threshold:g}",
-        "Lower the latter, too",
-    )
 
 
 def _exclusion(
