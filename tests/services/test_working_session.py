@@ -1,6 +1,7 @@
 """A session run for real on the example's stages: what its table, progress, exports and controls say."""
 
 import csv
+import gc
 import json
 import threading
 import time
@@ -19,8 +20,12 @@ from tomofly.services.session_api import Session
 from tomofly.services.sessions import delete_session
 from tomofly.services.table import item_logs, list_failures, table_page
 
-# Dask leaves a socket of its own to the garbage collector when a cluster closes.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Dask leaves a socket to the garbage collector when a cluster closes, and complains of a second cluster's port.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:Port 8787:UserWarning",
+)
 
 
 @pytest.fixture
@@ -36,6 +41,7 @@ def ran(home: Home, tmp_path: Path) -> Iterator[Session]:
     assert (summary["items"], summary["done"], summary["failed"]) == (7, 6, 1)
     yield session
     session.close()
+    gc.collect()
 
 
 def test_everything_that_can_be_asked_of_a_finished_session(ran: Session, home: Home, tmp_path: Path) -> None:

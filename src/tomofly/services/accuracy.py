@@ -152,6 +152,7 @@ def score_picks(picks_yx_px: FloatArray, truth: Mapping[str, Any]) -> PickScore:
     """Match picks (n, 2), in pixels of the frames, with the true centres, one to one.
 
     Particles cut by the edge, on carbon or on contamination need not be found, and finding them is no fault.
+    Nor is a pick near the edge: particles whose centre lies outside show there, but are not in the truth.
     """
     particles = truth["particles"]
     if not particles:
@@ -164,15 +165,21 @@ def score_picks(picks_yx_px: FloatArray, truth: Mapping[str, Any]) -> PickScore:
     pick, particle = linear_sum_assignment(np.where(near, distance, 1e6))
     matched = near[pick, particle]
     found = int(np.count_nonzero(required[particle[matched]]))
-    forgiven = int(np.count_nonzero(~required[particle[matched]]))
-    return PickScore(found, int(required.sum()) - found, len(picks_yx_px) - found - forgiven)
+    alone = np.setdiff1d(np.arange(len(picks_yx_px)), pick[matched])
+    invented = int(np.count_nonzero(_edge_distance(picks_yx_px[alone], truth) >= np.max(radius)))
+    return PickScore(found, int(required.sum()) - found, invented)
+
+
+def _edge_distance(position_yx_px: FloatArray, truth: Mapping[str, Any]) -> FloatArray:
+    """Distance to the nearest edge of the field, (n,)."""
+    last = np.asarray(truth["frame_yx_px"], np.float64) - 1
+    return np.asarray(np.minimum(position_yx_px, last - position_yx_px).min(axis=1), np.float64)
 
 
 def _is_free(centres: FloatArray, radius: FloatArray, truth: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     """Say which particles lie whole in the field, and on nothing but ice."""
-    height, width = truth["frame_yx_px"]
     y, x = centres.T
-    free = (np.minimum(y, height - 1 - y) >= radius) & (np.minimum(x, width - 1 - x) >= radius)
+    free = _edge_distance(centres, truth) >= radius
     if truth["carbon"] is not None:
         hole = truth["carbon"]
         free &= np.hypot(y - hole["centre_y_px"], x - hole["centre_x_px"]) + radius < hole["radius_px"]
