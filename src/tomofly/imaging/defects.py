@@ -1,13 +1,14 @@
 """Defective detector pixels: finding them in the unaligned sum, and what to put in their place."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from scipy import ndimage
 
 BoolImage = npt.NDArray[np.bool_]
+FloatImage = npt.NDArray[np.float32]
 
 # A defect is replaced by one of this many good pixels, another one in each frame, so that its noise stays
 # noise.
@@ -30,6 +31,13 @@ class DefectRepair:
     source_x: npt.NDArray[np.int32]
 
 
+def unaligned_sum(frames: npt.NDArray[Any], gain: npt.NDArray[np.floating] | None = None) -> FloatImage:
+    """Add up frames (frame, y, x) as they are, then multiply by the gain (y, x): the picture of the detector."""
+    total = np.zeros(frames.shape[1:], dtype=np.float32)
+    _add_frames(np.asarray(frames), total)
+    return total if gain is None else total * np.asarray(gain, dtype=np.float32)
+
+
 def find_defects(
     unaligned_sum: npt.NDArray[np.floating],
     *,
@@ -38,25 +46,36 @@ def find_defects(
 ) -> BoolImage:
     """Mark hot and dead pixels (y, x) of a detector from the sum of unaligned, gain-corrected frames.
 
-    Hot: above the local mean by n_sigma standard deviations of the picture (the rule of RELION 3.1, made
-    local so that bright vacuum beside carbon is not hot); dead: constant zero where neighbours count, or
-    below the local mean by as much; and pixels whose gain is not positive and finite.
+    Hot: above the median of twelve neighbours by n_sigma robust standard deviations of the picture (RELION 3.1
+    compares with the whole picture's mean, under which bright vacuum beside carbon is hot); dead: as far below it,
+    or zero where the neighbours count; and pixels whose gain is not positive and finite.
     """
     total = np.nan_to_num(np.asarray(unaligned_sum, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    local = ndimage.median_filter(total, footprint=_RING_FOOTPRINT, mode="reflect")
-    excess = total - local
-    # The bulk's spread, not that of the outliers that are sought.
-    spread = 1.4826 * float(np.median(np.abs(excess)))
-    bad = np.abs(excess) > n_sigma * spread if spread > 0 else np.abs(excess) > 0
-    bad |= (total == 0) & (local > 0)
+    level, spread = _level_and_spread(total)
+    limit = np.float32(n_sigma * spread)
+    bad = np.zeros(total.shape, dtype=np.bool_)
+    _mark(total, level, limit, bad)
     if gain is not None:
         bad |= ~np.isfinite(gain) | (np.asarray(gain) <= 0)
-    return np.asarray(bad, dtype=np.bool_)
+    return bad
 
 
-_RING_FOOTPRINT = np.array(
-    [[1, 0, 1, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 1, 0, 1]]
-)
+# The level that a pixel is first compared with is the median of every second pixel of such blocks.
+_BLOCK = 64
+
+
+def _level_and_spread(total: FloatImage) -> tuple[FloatImage, float]:
+    """Return the median of each block (y, x), and the robust standard deviation about it."""
+    rows, columns = (max(1, size // _BLOCK) for size in total.shape)
+    edges_y = np.linspace(0, total.shape[0], rows + 1).astype(int)
+    edges_x = np.linspace(0, total.shape[1], columns + 1).astype(int)
+    level = np.empty((rows, columns), dtype=np.float32)
+    deviation = np.empty_like(level)
+    for i, j in np.ndindex(rows, columns):
+        block = total[edges_y[i] : edges_y[i + 1] : 2, edges_x[j] : edges_x[j + 1] : 2]
+        level[i, j] = np.median(block)
+        deviation[i, j] = np.median(np.abs(block - level[i, j]))
+    return level, 1.4826 * float(np.median(deviation))
 
 
 def plan_repair(defects: BoolImage, *, seed: int = 0) -> DefectRepair:
@@ -136,3 +155,43 @@ def _repair(frame, row_start, column, source_y, source_x, frame_index):  # type:
         for k in range(row_start[y], row_start[y + 1]):
             j = (frame_index * 7 + k) % SOURCES
             frame[y, column[k]] = frame[source_y[k, j], source_x[k, j]]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_frames(frames, total):  # type: ignore[no-untyped-def]
+    for y in range(total.shape[0]):
+        line = total[y]
+        for i in range(frames.shape[0]):
+            for x in range(total.shape[1]):
+                line[x] += np.float32(frames[i, y, x])
+
+
+@njit(cache=True, nogil=True)
+def _mark(total, level, limit, bad):  # type: ignore[no-untyped-def]
+    """Mark pixels that stand out of their block and then of their neighbours, too."""
+    height, width = total.shape
+    ring = np.empty(12, np.float32)
+    for y in range(height):
+        row = min(y * level.shape[0] // height, level.shape[0] - 1)
+        for x in range(width):
+            value = total[y, x]
+            around = level[row, min(x * level.shape[1] // width, level.shape[1] - 1)]
+            # Half the limit, for the block's level is not the neighbours'.
+            if abs(value - around) <= 0.5 * limit and value != 0.0:
+                continue
+            count = 0
+            for dy in range(-2, 3):
+                for dx in range(-2, 3):
+                    # Every second pixel, so that neither a cluster nor a column of defects is the majority.
+                    if (dy or dx) and (dy + dx) % 2 == 0:
+                        ring[count] = total[_inside(y + dy, height), _inside(x + dx, width)]
+                        count += 1
+            median = np.median(ring)
+            bad[y, x] = abs(value - median) > limit or (value == 0.0 and median > 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _inside(index, size):  # type: ignore[no-untyped-def]
+    """Reflect an index at the edges, without repeating the edge."""
+    index = abs(index)
+    return max(0, 2 * size - 2 - index if index >= size else index)
