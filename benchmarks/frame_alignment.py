@@ -1,7 +1,6 @@
 """How fast and how right frame alignment is, beside RELION's own implementation on the same files.
 
-    python benchmarks/frame_alignment.py [--detector 4096] [--frames 40] [--threads 2] [--movies 1] [--json
-    FILE]
+    python benchmarks/frame_alignment.py [--detector 4096] [--frames 40] [--threads 2] [--movies 1]
 
 Simulated movies of 1 e⁻/Å² per frame and 1 Å pixels, with a gain reference, hot and dead pixels, drift,
 local motion and damage. Both programs read the movie and the gain from MRC files, find defects, align
@@ -174,33 +173,10 @@ def warm_up(folder: Path) -> None:
 
 def print_table(scores: list[Score]) -> None:
     """One line for each run."""
+    names = ("global px", "local px", "field px")
     print(
-        f"{'program':22} {'movie':>5} {'wall s':>7} {'CPU s':>7} {'global px':>9} {'local px':>9} {'field
-        px':>9}"
+        f"{'program':22} {'movie':>5} {'wall s':>7} {'CPU s':>7} " + " ".join(f"{name:>9}" for name in names)
     )
-    for score in scores:
-        print(
-            f"{score.program:22} {score.movie:5d} {score.wall_s:7.1f} {score.cpu_s:7.1f}
-            {score.global_error_px:9.3f} " f"{score.local_error_px:9.3f} {score.field_error_px:9.3f}
-            {score.flags}"
-        )
-
-
-def main() -> None:
-    """Simulate, run both programs, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--detector", type=int, default=4096, help="pixels along a side")
-    parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--movies", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-peer", action="store_true", help="leave RELION out")
-    parser.add_argument("--json", type=Path, help="also write the scores to this file")
-    options = parser.parse_args()
-    with_peer = not options.no_peer and shutil.which(PEER) is not None
-    if not with_peer:
-        names = ("global px", "local px", "field px")
-    print(f"{'program':22} {'movie':>5} {'wall s':>7} {'CPU s':>7} " + " ".join(f"{name:>9}" for name in names))
     for score in scores:
         measured = (score.global_error_px, score.local_error_px, score.field_error_px)
         print(
@@ -223,7 +199,33 @@ def main() -> None:
     options = parser.parse_args()
     with_peer = not options.no_peer and shutil.which(PEER) is not None
     if not with_peer:
-        print(f"{PEER} is left out" if options.no_peer else f"{PEER} is not installed: no peer in this run")
+        names = ("global px", "local px", "field px")
+    print(
+        f"{'program':22} {'movie':>5} {'wall s':>7} {'CPU s':>7} " + " ".join(f"{name:>9}" for name in names)
+    )
+    for score in scores:
+        measured = (score.global_error_px, score.local_error_px, score.field_error_px)
+        print(
+            f"{score.program:22} {score.movie:5d} {score.wall_s:7.1f} {score.cpu_s:7.1f} "
+            + " ".join(f"{value:9.3f}" for value in measured),
+            score.flags,
+        )
+
+
+def main() -> None:
+    """Simulate, run both programs, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--detector", type=int, default=4096, help="pixels along a side")
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--movies", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-peer", action="store_true", help="leave RELION out")
+    parser.add_argument("--json", type=Path, help="also write the scores to this file")
+    options = parser.parse_args()
+    with_peer = not options.no_peer and shutil.which(PEER) is not None
+    if not with_peer:
+        print(f"{PEER} is {'left out' if options.no_peer else 'not installed: no peer in this run'}")
     scores: list[Score] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -46,9 +46,9 @@ def find_defects(
 ) -> BoolImage:
     """Mark hot and dead pixels (y, x) of a detector from the sum of unaligned, gain-corrected frames.
 
-    Hot: above the median of twelve neighbours by n_sigma robust standard deviations of the picture (RELION 3.1
-    compares with the whole picture's mean, under which bright vacuum beside carbon is hot); dead: as far below it,
-    or zero where the neighbours count; and pixels whose gain is not positive and finite.
+    Hot: above the median of twelve neighbours by n_sigma robust standard deviations of the picture (RELION
+    3.1 compares with the whole picture's mean, under which bright vacuum beside carbon is hot); dead: as
+    far below it, or zero where the neighbours count; and pixels whose gain is not positive and finite.
     """
     total = np.nan_to_num(np.asarray(unaligned_sum, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     level, spread = _level_and_spread(total)
