@@ -199,32 +199,6 @@ def main() -> None:
     options = parser.parse_args()
     with_peer = not options.no_peer and shutil.which(PEER) is not None
     if not with_peer:
-        names = ("global px", "local px", "field px")
-    print(
-        f"{'program':22} {'movie':>5} {'wall s':>7} {'CPU s':>7} " + " ".join(f"{name:>9}" for name in names)
-    )
-    for score in scores:
-        measured = (score.global_error_px, score.local_error_px, score.field_error_px)
-        print(
-            f"{score.program:22} {score.movie:5d} {score.wall_s:7.1f} {score.cpu_s:7.1f} "
-            + " ".join(f"{value:9.3f}" for value in measured),
-            score.flags,
-        )
-
-
-def main() -> None:
-    """Simulate, run both programs, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--detector", type=int, default=4096, help="pixels along a side")
-    parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--movies", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-peer", action="store_true", help="leave RELION out")
-    parser.add_argument("--json", type=Path, help="also write the scores to this file")
-    options = parser.parse_args()
-    with_peer = not options.no_peer and shutil.which(PEER) is not None
-    if not with_peer:
         print(f"{PEER} is {'left out' if options.no_peer else 'not installed: no peer in this run'}")
     scores: list[Score] = []
     with tempfile.TemporaryDirectory() as name:

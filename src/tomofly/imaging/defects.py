@@ -32,7 +32,7 @@ class DefectRepair:
 
 
 def unaligned_sum(frames: npt.NDArray[Any], gain: npt.NDArray[np.floating] | None = None) -> FloatImage:
-    """Add up frames (frame, y, x) as they are, then multiply by the gain (y, x): the picture of the detector."""
+    """Add up frames (frame, y, x) as they are and multiply by the gain (y, x): the detector's picture."""
     total = np.zeros(frames.shape[1:], dtype=np.float32)
     _add_frames(np.asarray(frames), total)
     return total if gain is None else total * np.asarray(gain, dtype=np.float32)
