@@ -15,7 +15,7 @@ import pytest
 
 from tomofly.cli.main import main
 
-# Dask leaves a socket to the garbage collector when a cluster closes, and complains of a second cluster's port.
+# Dask leaves a socket to the garbage collector when it closes, and complains of another cluster's port.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",

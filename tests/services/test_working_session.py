@@ -20,7 +20,7 @@ from tomofly.services.session_api import Session
 from tomofly.services.sessions import delete_session
 from tomofly.services.table import item_logs, list_failures, table_page
 
-# Dask leaves a socket to the garbage collector when a cluster closes, and complains of a second cluster's port.
+# Dask leaves a socket to the garbage collector when it closes, and complains of another cluster's port.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
