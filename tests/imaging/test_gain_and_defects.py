@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomofly.imaging.defects import find_defects, plan_repair, repair_defects
+from tomofly.imaging.defects import find_defects, plan_repair, repair_defects, unaligned_sum
 from tomofly.imaging.gain import ORIENTATIONS, multiplicative_gain, orient_gain, score_gain_orientations
 
 
@@ -109,3 +109,20 @@ def test_repair_differs_between_frames_so_that_its_noise_averages():
 def test_detector_without_a_good_pixel_is_refused():
     with pytest.raises(ValueError, match="every pixel"):
         plan_repair(np.ones((5, 6), bool))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_unaligned_sum_is_the_sum_times_the_gain(dtype):
+    rng = np.random.default_rng(3)
+    frames = rng.poisson(2.0, (5, 21, 34)).astype(dtype)
+    gain = rng.uniform(0.5, 1.5, (21, 34)).astype(np.float32)
+    np.testing.assert_array_equal(unaligned_sum(frames), frames.sum(axis=0))
+    np.testing.assert_allclose(unaligned_sum(frames, gain), frames.sum(axis=0) * gain, rtol=1e-6)
+
+
+def test_defect_column_and_cluster_are_found_whole():
+    total = np.random.default_rng(4).poisson(40.0, (140, 160)).astype(np.float32)
+    expected = np.zeros(total.shape, bool)
+    expected[:, 50] = expected[60:62, 90:92] = True
+    total[expected] = 300
+    np.testing.assert_array_equal(find_defects(total, n_sigma=7), expected)
