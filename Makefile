@@ -77,9 +77,9 @@ system-packages:
 
 .PHONY: demo
 demo: $(VENV)/.ready ## Show a simulated session from first frame to export
-	@$(BIN)/tomofly demo spa --out $(DEMO_OUT) $(DEMO_OPTIONS)
+	@mkdir -p $(DEMO_OUT) && cd $(DEMO_OUT) && "$(abspath $(BIN))/tomofly" demo spa $(DEMO_OPTIONS)
 	@echo
-	@echo "Everything is in $(DEMO_OUT): the session's products, its previews and its exports."
+	@echo "It is all below $(DEMO_OUT)/. The commands above are in $(BIN)/."
 	@echo "With your own movies: $(BIN)/tomofly run spa --source '/data/**/*.tiff' --out my-session"
 
 .PHONY: check
