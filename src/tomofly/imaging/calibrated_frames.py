@@ -1,6 +1,5 @@
 """A movie together with what its detector needs: gain and stand-ins for defective pixels."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy.typing as npt
 from numba import njit
 
 from tomofly.imaging.defects import DefectRepair, no_repair, plan_repair
+from tomofly.imaging.side_by_side import for_each
 
 NATIVE_TYPES = ("uint8", "int8", "uint16", "int16", "float32")
 
@@ -75,8 +75,7 @@ def bin_frames(movie: CalibratedFrames, factor: int, threads: int = 1) -> npt.ND
             index, factor, binned[index],
         )  # fmt: skip
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(bin_one, range(len(binned))))
+    for_each(bin_one, len(binned), threads)
     return binned
 
 

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from numba import njit
 from scipy import fft
 
+from tomofly.imaging.side_by_side import for_each
+
 FloatArray = npt.NDArray[np.float64]
 
 # Cut-off of the kept coefficients in cycles per binned pixel: beyond it block averaging has damped the
@@ -55,28 +57,39 @@ def raised_cosine_window(size: int, fraction: float = _TAPER_FRACTION) -> npt.ND
     return (0.5 - 0.5 * np.cos(np.pi * np.clip(distance, 0, 1))).astype(np.float32)
 
 
-def area_spectra(area: npt.NDArray[np.float32], highest_frequency: float = HIGHEST_FREQUENCY) -> FrameSpectra:
+def area_spectra(
+    area: npt.NDArray[np.float32], highest_frequency: float = HIGHEST_FREQUENCY, threads: int = 1
+) -> FrameSpectra:
     """Transform an area (frame, y, x) of all frames: mean removed, edges tapered, frequencies cropped."""
     n_frames, height, width = area.shape
     half_y = max(1, min(int(highest_frequency * height), (height - 1) // 2))
     half_x = max(1, min(int(highest_frequency * width), (width - 1) // 2))
     rows = np.concatenate([np.arange(1, half_y + 1), np.arange(-half_y, 0)])
     window = raised_cosine_window(height)[:, None] * raised_cosine_window(width)
+    total = window.sum(dtype=np.float64)
     values = np.empty((n_frames, 2 * half_y, half_x), dtype=np.complex64)
-    for index, frame in enumerate(area):
-        windowed = (frame - np.average(frame, weights=window).astype(np.float32)) * window
+
+    def transform(index: int) -> None:
+        windowed = area[index] * window
+        windowed -= window * np.float32(windowed.sum(dtype=np.float64) / total)
         spectrum = fft.rfft(windowed, axis=1)[:, 1 : half_x + 1]
-        values[index] = fft.fft(spectrum, axis=0)[rows]
+        values[index] = fft.fft(spectrum, axis=0, overwrite_x=True)[rows]
+
+    for_each(transform, n_frames, threads)
     ky, kx = rows / height, np.arange(1, half_x + 1) / width
     return FrameSpectra(values, ky, kx, np.hypot(ky[:, None], kx))
 
 
-def move(spectra: FrameSpectra, shift_yx_px: FloatArray) -> None:
+def move(spectra: FrameSpectra, shift_yx_px: FloatArray, threads: int = 1) -> None:
     """Apply a shift (frame, 2) to every frame, in place, by a phase ramp."""
-    for frame, (shift_y, shift_x) in zip(spectra.values, shift_yx_px, strict=True):
+
+    def turn(index: int) -> None:
+        shift_y, shift_x = shift_yx_px[index]
         phase_y = np.exp(-2j * np.pi * spectra.ky * shift_y).astype(np.complex64)
         phase_x = np.exp(-2j * np.pi * spectra.kx * shift_x).astype(np.complex64)
-        _turn(frame, phase_y, phase_x)
+        _turn(spectra.values[index], phase_y, phase_x)
+
+    for_each(turn, spectra.n_frames, threads)
 
 
 def group_frames(spectra: FrameSpectra, group: int) -> FrameSpectra:

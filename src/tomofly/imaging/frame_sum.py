@@ -1,6 +1,5 @@
 """Sums of aligned frames: plain, dose-weighted, even and odd, in one pass over the raw movie."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from tomofly.imaging.fourier import (
 )
 from tomofly.imaging.interpolation import STEPS, TAPS, tap_table
 from tomofly.imaging.motion import FrameAlignment
+from tomofly.imaging.side_by_side import for_each
 
 FloatImage = npt.NDArray[np.float32]
 
@@ -124,8 +124,7 @@ def weighted_sums(
             shift_steps[:, tile_row], table, columns, tile_row * TILE, sums,
         )  # fmt: skip
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(sum_tile_row, range(tiles_y)))
+    for_each(sum_tile_row, tiles_y, threads)
     return sums
 
 
@@ -146,7 +145,7 @@ def _spread(temporal: npt.NDArray[np.float64], chosen: npt.NDArray[np.float64]) 
 
 
 # Dose weights are tabulated at this many frequencies from 0 to the corner of Fourier space.
-_TABLE = 2048
+_TABLE = 512
 _HIGHEST_FREQUENCY = float(np.sqrt(0.5))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.calibrated_frames import bin_frames, calibrate_frames
-from tomofly.imaging.frame_spectra import LOWEST_CYCLES, area_spectra, group_frames
+from tomofly.imaging.frame_spectra import LOWEST_CYCLES, FrameSpectra, area_spectra, group_frames
 from tomofly.imaging.local_motion import LocalMotion
 from tomofly.imaging.patch_tracking import PatchTracks, track_patches
 from tomofly.imaging.shift_estimation import ShiftEstimate, estimate_shifts
@@ -93,8 +93,17 @@ def align_frames(
     binning = max(1, min(round(WORKING_PIXEL_ANGSTROM / pixel_size_angstrom), min(movie.shape) // 64))
     small = _standardised(bin_frames(movie, binning, threads))
     working_pixel = binning * pixel_size_angstrom
-    estimate = _align_whole(small, working_pixel, bfactor_angstrom2, max_shift_angstrom, iterations, group,
-                            tolerance_px / binning)  # fmt: skip
+    estimate = _align_whole(
+        area_spectra(small, threads=threads),
+        group,
+        max_shift_px=max_shift_angstrom / working_pixel,
+        coarse_bfactor_px2=COARSE_BFACTOR_ANGSTROM2 / working_pixel**2,
+        bfactor_px2=bfactor_angstrom2 / working_pixel**2,
+        tolerance_px=tolerance_px / binning,
+        iterations=iterations,
+        lowest_frequency=LOWEST_CYCLES / min(small.shape[1:]),
+        threads=threads,
+    )
     flags = _global_flags(estimate, max_shift_angstrom / working_pixel)
     local = None
     if patches != (1, 1):
@@ -135,27 +144,13 @@ def _standardised(small: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return small
 
 
-def _align_whole(
-    small: npt.NDArray[np.float32],
-    working_pixel: float,
-    bfactor_angstrom2: float,
-    max_shift_angstrom: float,
-    iterations: int,
-    group: int,
-    tolerance_px: float,
-) -> ShiftEstimate:
-    spectra = area_spectra(small)
-    grouped = group_frames(spectra, group) if group > 1 and len(small) >= 2 * group else spectra
-    estimate = estimate_shifts(
-        grouped,
-        max_shift_px=max_shift_angstrom / working_pixel,
-        coarse_bfactor_px2=COARSE_BFACTOR_ANGSTROM2 / working_pixel**2,
-        bfactor_px2=bfactor_angstrom2 / working_pixel**2,
-        tolerance_px=tolerance_px,
-        iterations=iterations,
-        lowest_frequency=LOWEST_CYCLES / min(small.shape[1:]),
-    )
-    return _smoothed(estimate if grouped is spectra else _ungrouped(estimate, len(small), group))
+def _align_whole(spectra: FrameSpectra, group: int, **how: Any) -> ShiftEstimate:
+    """Estimate the shifts of whole frames, or of groups of them where there are at least two."""
+    n_frames = spectra.n_frames
+    if group == 1 or n_frames < 2 * group:
+        return _smoothed(estimate_shifts(spectra, **how))
+    estimate = _smoothed(estimate_shifts(group_frames(spectra, group), **how))
+    return _ungrouped(estimate, n_frames, group)
 
 
 def _smoothed(estimate: ShiftEstimate) -> ShiftEstimate:

@@ -20,6 +20,7 @@ from tomofly.imaging.frame_spectra import (
     ring_powers,
     weighted_phase_gradients,
 )
+from tomofly.imaging.side_by_side import for_each
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,7 +46,11 @@ class LikelihoodTerms:
 
 
 def correlation_shifts(
-    spectra: FrameSpectra, weight: npt.NDArray[np.float32], max_shift_px: float, reach: float
+    spectra: FrameSpectra,
+    weight: npt.NDArray[np.float32],
+    max_shift_px: float,
+    reach: float,
+    threads: int = 1,
 ) -> FloatArray:
     """Return the shift (frame, 2) that brings each frame onto the sum of all others, by the correlation peak.
 
@@ -64,11 +69,15 @@ def correlation_shifts(
     kept = spectra.values[:, keep_y, :keep_x]
     total = kept.sum(axis=0)
     shifts = np.empty((len(kept), 2))
-    padded = np.zeros((grid[0], grid[1] // 2 + 1), dtype=np.complex64)
-    for index, frame in enumerate(kept):
-        padded[rows, 1 : keep_x + 1] = weight[keep_y, :keep_x] * frame * np.conj(total - frame)
+
+    def correlate(index: int) -> None:
+        padded = np.zeros((grid[0], grid[1] // 2 + 1), dtype=np.complex64)
+        others = np.conj(total - kept[index])
+        padded[rows, 1 : keep_x + 1] = weight[keep_y, :keep_x] * kept[index] * others
         peak = _peak(fft.irfft2(padded, s=grid), reach_y, reach_x)
         shifts[index] = -peak * (height, width) / np.array(grid)
+
+    for_each(correlate, len(kept), threads)
     return shifts
 
 
@@ -130,6 +139,7 @@ def estimate_shifts(
     tolerance_px: float,
     iterations: int,
     lowest_frequency: float,
+    threads: int = 1,
 ) -> ShiftEstimate:
     """Align the frames of one area; the spectra are moved in place to where they belong.
 
@@ -140,9 +150,9 @@ def estimate_shifts(
     total = np.zeros((spectra.n_frames, 2))
     for _ in range(iterations):
         weight, reach = coarse_weight(spectra, coarse_bfactor_px2)
-        change = correlation_shifts(spectra, weight, max_shift_px, reach)
+        change = correlation_shifts(spectra, weight, max_shift_px, reach, threads)
         change -= change.mean(axis=0)
-        move(spectra, change)
+        move(spectra, change, threads)
         total += change
         if _rms(change) < 0.1 / reach:
             break
@@ -151,7 +161,7 @@ def estimate_shifts(
         powers = ring_powers(spectra)
         terms = likelihood_terms(spectra, powers, bfactor_px2, lowest_frequency)
         change = newton_step(spectra, terms)
-        move(spectra, change)
+        move(spectra, change, threads)
         total += change
         rounds += 1
         converged = _rms(change) < tolerance_px
