@@ -29,10 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(demo_commands.app, name="demo")
-app.add_typer(run_commands.app, name="run")
 app.add_typer(session_commands.app, name="session")
 app.add_typer(settings_commands.app, name="settings")
 app.add_typer(simulate_commands.app, name="simulate")
+app.command("run")(run_commands.run)
 app.command("export")(export_commands.export)
 app.command("stages")(stage_commands.stages)
 

@@ -7,16 +7,9 @@ import typer
 
 from tomofly.cli.options import HomeOption, JsonOption, SetOption
 
-app = typer.Typer(help="Run a session here, in this terminal.", no_args_is_help=True)
 
-
-@app.callback()
-def group() -> None:
-    """Run a session here, in this terminal."""
-
-
-@app.command()
-def spa(
+def run(
+    kind: Annotated[str, typer.Argument(help="Kind of session: spa, or one that another package brings")],
     source: Annotated[
         str, typer.Option(help="Files to watch, such as '/data/**/*.tiff'", show_default=False)
     ],
@@ -31,7 +24,7 @@ def spa(
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Process single-particle movies as they arrive. Ctrl-C stops; the same command goes on."""
+    """Process data as they arrive, here in this terminal. Ctrl-C stops; the same command goes on."""
     from tomofly.cli.running import RunRequest, open_session, run_here
     from tomofly.flow.conductor import RunOptions
     from tomofly.services.home import open_home
@@ -39,6 +32,6 @@ def spa(
     if once and idle_timeout is not None:
         raise typer.BadParameter("Give either --once or --idle-timeout")
     place = open_home(home)
-    session = open_session(place, out, "spa", [f"source.pattern={source}", *(set_ or ())], name)
+    session = open_session(place, out, kind, [f"source.pattern={source}", *(set_ or ())], name)
     request = RunRequest(RunOptions(once, idle_timeout), plain or json, json)
     raise typer.Exit(run_here(place, session, request))
