@@ -13,11 +13,10 @@ import pytest
 from tests.services.conftest import write_notes
 from tomofly.model import TomoflyError
 from tomofly.services import control
-from tomofly.services.export import MARK
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
 from tomofly.services.session_api import Session
-from tomofly.services.sessions import delete_session
+from tomofly.services.sessions import EXPORT_MARK, delete_session
 from tomofly.services.table import item_logs, list_failures, table_page
 
 # Dask leaves a socket to the garbage collector when it closes, and complains of another cluster's port.
@@ -94,7 +93,7 @@ def check_exports(ran: Session, tmp_path: Path) -> None:
     assert [len(item["fingerprints"]["number"]) for item in provenance["items"]] == [32] * 4
     again = ran.export(tmp_path / "csv", "json")
     assert again.items == 6
-    assert sorted(p.name for p in (tmp_path / "csv").iterdir()) == sorted([MARK, *again.files])
+    assert sorted(p.name for p in (tmp_path / "csv").iterdir()) == sorted([EXPORT_MARK, *again.files])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     for folder in (tmp_path / "mine", ran.folder, ran.folder / "number" / "x", Path("/")):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from tomofly.store import Database, browse, requests, sessions, statistics
 from tomofly.store import tables as t
@@ -71,9 +71,13 @@ def fill(database: Database, count: int, name: str = "grid") -> int:
     return session
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path_factory.mktemp('store') / 'tomofly.db'}")
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """An empty database of each kind."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'tomofly.db'}"
+    opened = Database(url if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
+    with opened.begin() as connection:
+        connection.execute(delete(t.sessions))
     yield opened
     opened.close()
 

@@ -11,6 +11,7 @@ import typer
 from tomofly.cli.options import HomeOption, JsonOption, OutOption, SetOption
 
 if TYPE_CHECKING:
+    from tomofly.flow.conductor import RunOptions
     from tomofly.services.home import Home
 
 app = typer.Typer(help="Show tomofly at work on a simulated instrument.", no_args_is_help=True)
@@ -71,11 +72,11 @@ def spa(
     raise typer.Exit(status)
 
 
-def _until_done(place: "Home", name: str, camera: "subprocess.Popen[bytes]", items: int):  # type: ignore[no-untyped-def]
+def _until_done(place: "Home", name: str, camera: "subprocess.Popen[bytes]", items: int) -> "RunOptions":
     """Options of a run that ends by itself when the camera has stopped and all its movies have come in."""
     from dataclasses import dataclass
 
-    from tomofly.flow.conductor import RunOptions
+    from tomofly.flow import conductor
     from tomofly.services.sessions import session_info
     from tomofly.store import statistics
 
@@ -86,7 +87,7 @@ def _until_done(place: "Home", name: str, camera: "subprocess.Popen[bytes]", ite
             return sum(statistics.count_kinds(connection, session_id).values())
 
     @dataclass(frozen=True)
-    class UntilCameraStops(RunOptions):
+    class UntilCameraStops(conductor.RunOptions):
         @property
         def ends_by_itself(self) -> bool:
             if camera.poll() is None:

@@ -1,12 +1,15 @@
 """``tomofly simulate``: instruments with known truth, to try things on."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tomofly.cli.options import pair
 from tomofly.cli.output import tell
+
+if TYPE_CHECKING:
+    from tomofly.simulate import SpaMicroscope
 
 app = typer.Typer(help="Write data as an instrument does, with the truth beside them.", no_args_is_help=True)
 
@@ -48,14 +51,14 @@ def spa(
     )  # fmt: skip
 
 
-def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]):  # type: ignore[no-untyped-def]
+def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]) -> "SpaMicroscope":
     """Make the microscope that the options describe. Raises TomoflyError with what is legal."""
     import json
 
     from pydantic import ValidationError
 
+    from tomofly import simulate
     from tomofly.model import TomoflyError
-    from tomofly.simulate import SpaMicroscope
 
     values: dict[str, object] = {
         "detector_yx_px": pair(detector, "the detector"),
@@ -71,11 +74,11 @@ def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]
         except json.JSONDecodeError:
             values[name.strip()] = text
     try:
-        return SpaMicroscope.model_validate(values)
+        return simulate.SpaMicroscope.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "The microscope"
-        legal = ", ".join(SpaMicroscope.model_fields)
+        legal = ", ".join(simulate.SpaMicroscope.model_fields)
         raise TomoflyError(f"{where}: {first['msg']}", f"Names are: {legal}") from None
 
 

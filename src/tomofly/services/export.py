@@ -13,6 +13,7 @@ from tomofly._version import __version__
 from tomofly.flow.graph import Workflow
 from tomofly.model import Settings, TomoflyError
 from tomofly.services.home import Home, checked_folder
+from tomofly.services.sessions import EXPORT_MARK
 from tomofly.services.settings import settings_in_force
 from tomofly.services.table import (
     TableScope,
@@ -28,7 +29,6 @@ from tomofly.store.browse import BrowsedItem
 
 Format = Literal["relion", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-MARK = ".tomofly-export"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -182,7 +182,7 @@ def _refuse_products(scope: TableScope, target: Path) -> None:
 def _prepare(folder: Path) -> None:
     """Make the folder, or empty it of an earlier export."""
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / MARK).is_file():
+        if not (folder / EXPORT_MARK).is_file():
             raise TomoflyError(f"The folder {folder} is not empty and no earlier export", "Name a new folder")
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
@@ -191,7 +191,9 @@ def _prepare(folder: Path) -> None:
                 entry.unlink()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARK).write_text(f"Written by tomofly {__version__}; replaced by the next export here.\n")
+        (folder / EXPORT_MARK).write_text(
+            f"Written by tomofly {__version__}; replaced by the next export here.\n"
+        )
     except OSError as error:
         raise TomoflyError(
             f"The folder {folder} cannot be written: {error.strerror}", "Name another"

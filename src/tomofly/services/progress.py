@@ -20,6 +20,9 @@ from tomofly.store import SessionRow, TrackRow, sessions, statistics
 from tomofly.store.browse import BrowsedItem, items_by_id
 
 RATE_WINDOW_S = 600.0
+TRANSFER_WINDOW_S = 60.0
+TRANSFERRED = ("transfer", "transferred_bytes")
+"""The metric that says how much has been brought in."""
 STATES = ("waiting", "queued", "running", "done", "failed", "skipped")
 
 
@@ -149,7 +152,7 @@ class _Look:
                 for alert in sessions.list_alerts(connection, session.id)
                 if alert["ended_at"] is None
             ),
-            vitals=session.vitals,
+            vitals={**session.vitals, **self._transfer_speed()},
             latest=self._latest(final, latest),
         )
 
@@ -161,6 +164,15 @@ class _Look:
         if final not in self._done:
             self._done[final] = statistics.count_done(self.connection, self.session.id, final)
         return self._done[final]
+
+    def _transfer_speed(self) -> dict[str, float]:
+        """What came in during the last minute, MB/s, for kinds of sessions that transfer files."""
+        stage, metric = TRANSFERRED
+        if stage not in self.workflow.by_name:
+            return {}
+        since = self.now - TRANSFER_WINDOW_S
+        total = statistics.sum_since(self.connection, self.session.id, stage, metric, since)
+        return {"transfer_mb_per_s": total / TRANSFER_WINDOW_S / 1e6}
 
     def _latest(self, final: Sequence[str], count: int) -> tuple[BrowsedItem, ...]:
         """Give the items that were finished last, the latest first."""

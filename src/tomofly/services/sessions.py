@@ -21,6 +21,9 @@ from tomofly.store import SessionRow, retry_while_locked, sessions
 from tomofly.store.sessions import NewSession, TrackRow
 
 SESSION_FILE = "session.json"
+EXPORT_MARK = ".tomofly-export"
+"""A file that says that the folder around it is an export, which may be replaced or deleted."""
+
 OWN_FOLDERS = (".work", "logs")
 OWN_FILES = (SESSION_FILE, ".conductor.lock", "conductor.log")
 
@@ -188,6 +191,10 @@ def _delete_files(info: SessionInfo, *, keep_raw: bool) -> list[str]:
             kept.append(f"{folder}: raw data that were moved here")
         elif folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)
+    for mark in (info.folder / "exports").glob(f"*/{EXPORT_MARK}"):
+        shutil.rmtree(mark.parent)
+    if (info.folder / "exports").is_dir() and not any((info.folder / "exports").iterdir()):
+        (info.folder / "exports").rmdir()
     for name in OWN_FILES:
         (info.folder / name).unlink(missing_ok=True)
     if info.folder.is_dir():

@@ -59,6 +59,18 @@ def done_since(connection: Connection, session_id: int, stage: str, since: float
     return int(count), first
 
 
+def sum_since(connection: Connection, session_id: int, stage: str, metric: str, since: float) -> float:
+    """Add up a metric over what a stage has finished since a time."""
+    k, m = t.tasks.c, t.metrics.c
+    query = (
+        select(func.sum(m.value))
+        .join(t.tasks, k.id == m.task_id)
+        .where(k.session_id == session_id, k.stage == stage, k.state == "done", k.done_at >= since)
+        .where(m.name == metric)
+    )
+    return float(connection.scalar(query) or 0.0)
+
+
 def last_done(connection: Connection, session_id: int, stage: str, limit: int) -> list[int]:
     """Give the items that a stage finished last, the latest first."""
     k = t.tasks.c
