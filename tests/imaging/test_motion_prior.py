@@ -102,3 +102,14 @@ def test_terms_are_those_of_relion_in_its_order():
     y, x = np.array([99.5]), np.array([1000.5])
     v, u = 100 / SHAPE[0] - 0.5, 1001 / SHAPE[1] - 0.5
     np.testing.assert_allclose(spatial_basis(y, x, SHAPE)[0], [1, u, u * u, v, v * v, u * v])
+
+
+def test_motion_without_its_mean_has_none():
+    rng = np.random.default_rng(6)
+    motion = LocalMotion(np.multiply.outer(settling(9), rng.normal(0, 2, (2, len(TERMS)))), SHAPE)
+    y, x = np.arange(SHAPE[0])[::3][:, None], np.arange(SHAPE[1])[::3]
+    y, x = y - y.mean() + (SHAPE[0] - 1) / 2, x - x.mean() + (SHAPE[1] - 1) / 2
+    field = motion.trajectories_at(y, x)
+    np.testing.assert_allclose(field.mean(axis=(1, 2)), motion.mean_yx_px, rtol=0.01, atol=2e-3)
+    still = motion.without_mean().trajectories_at(y, x)
+    np.testing.assert_allclose(still, field - motion.mean_yx_px[:, None, None], atol=1e-9)

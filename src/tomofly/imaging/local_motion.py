@@ -28,6 +28,19 @@ class LocalMotion:
     coefficients: FloatArray
     frame_shape: tuple[int, int]
 
+    @property
+    def mean_yx_px(self) -> FloatArray:
+        """Shift (frame, 2) averaged over the whole frame."""
+        # Over [-1/2, 1/2] squares average to 1/12, odd powers to 0.
+        mean = [1 / 12 if term in ((2, 0), (0, 2)) else float(term == (0, 0)) for term in TERMS]
+        return np.asarray(self.coefficients @ np.array(mean[: self.coefficients.shape[2]]))
+
+    def without_mean(self) -> "LocalMotion":
+        """Return the same motion less its mean over the frame."""
+        coefficients = self.coefficients.copy()
+        coefficients[..., 0] -= self.mean_yx_px
+        return LocalMotion(coefficients, self.frame_shape)
+
     def shift_at(self, y: npt.ArrayLike, x: npt.ArrayLike, frame: int) -> FloatArray:
         """Return the local shift (..., 2) in pixels, order y, x, at pixel coordinates of one frame."""
         terms = spatial_basis(np.asarray(y), np.asarray(x), self.frame_shape, self.coefficients.shape[2])

@@ -203,16 +203,19 @@ def _assemble(
     shift = estimate.shift_yx_px * binning
     n_frames = len(shift)
     fit = local.fit if local is not None else None
+    # Strong patches weigh more in the alignment of whole frames; with the model all places count alike.
+    common = fit.motion.mean_yx_px if fit is not None else np.zeros((n_frames, 2))
+    shift = shift + common
     patch_shift = np.zeros((n_frames, 0, 2))
     if local is not None:
-        patch_shift = local.trajectory_yx_px.transpose(1, 0, 2)
+        patch_shift = local.trajectory_yx_px.transpose(1, 0, 2) - common[:, None]
         patch_shift = patch_shift - patch_shift[0]
     return FrameAlignment(
         global_shift_yx_px=shift - shift[0],
         uncertainty_yx_px=estimate.uncertainty_yx_px * binning,
         patch_centre_yx_px=local.centre_yx_px if local is not None else np.zeros((0, 2)),
         patch_shift_yx_px=patch_shift,
-        local_model=fit.motion if fit is not None else None,
+        local_model=fit.motion.without_mean() if fit is not None else None,
         fit_residual_px=fit.fit_residual_px if fit is not None else float("nan"),
         leave_one_out_residual_px=fit.leave_one_out_residual_px if fit is not None else float("nan"),
         frame_shape=frame_shape,
