@@ -28,18 +28,24 @@ def setup(sphinx: Sphinx) -> dict[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
+def pages() -> dict[str, str]:
+    """Give the text of every generated page by its name."""
+    stages = [installed.stage for installed in installed_stages() if installed.package == OWN_PACKAGE]
+    return {f"stage-{stage.name}": stage_page(stage) for stage in stages} | {
+        "settings-shared": shared_page(),
+        "commands": commands_page(),
+        "session-states": table(("state", "meaning"), MEANINGS.items()),
+    }
+
+
 def write_pages(folder: Path) -> None:
     """Write all generated pages, and delete those of stages that are gone."""
-    stages = [installed.stage for installed in installed_stages() if installed.package == OWN_PACKAGE]
-    pages = {f"stage-{stage.name}": stage_page(stage) for stage in stages}
-    pages["settings-shared"] = shared_page()
-    pages["commands"] = commands_page()
-    pages["session-states"] = table(("state", "meaning"), MEANINGS.items())
+    written = pages()
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.md"):
-        if path.stem not in pages:
+        if path.stem not in written:
             path.unlink()
-    for name, text in pages.items():
+    for name, text in written.items():
         path = folder / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
