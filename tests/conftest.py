@@ -5,10 +5,14 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
+
+from tomofly.store import Database, tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -28,17 +32,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of our own on loopback; the test is skipped where its programs are missing."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not binaries:
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder, which every other run of pytest closes to all users but its own.
+    folder = Path(tempfile.mkdtemp(prefix="tomofly-postgres-"))
     as_owner = []
     if os.geteuid() == 0:  # the server refuses to run as root
-        for part in (folder, *folder.parents):
-            if part.owner() == "root" and part != Path("/") and part.name.startswith("pytest"):
-                part.chmod(0o755)
         shutil.chown(folder, "postgres", "postgres")
         as_owner = ["runuser", "-u", "postgres", "--"]
     with socket.socket() as probe:
@@ -52,9 +54,42 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _run_quietly(*control, "-o", options, "start")
     yield f"postgresql+psycopg://tomofly@127.0.0.1:{port}/postgres"
     _run_quietly(*control, "-m", "fast", "stop")
+    shutil.rmtree(folder)
 
 
 def _run_quietly(*command: str | Path) -> None:
     done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, cwd="/")
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stdout.decode()} {done.stderr.decode()}")
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Database]:
+    """Makes databases quickly, as copies of one that has been migrated."""
+    template = tmp_path_factory.mktemp("template") / "tomofly.db"
+    database = Database(f"sqlite:///{template}")
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+
+    def make(folder: Path) -> Database:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template, folder / "tomofly.db")
+        return Database(f"sqlite:///{folder}/tomofly.db")
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def any_database(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[Path], Database]
+) -> Iterator[Database]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        database = new_database(tmp_path)
+    else:
+        database = Database(request.getfixturevalue("postgres_url"))
+        with database.begin() as connection:
+            connection.execute(delete(tables.sessions))
+    yield database
+    database.close()

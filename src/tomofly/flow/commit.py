@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, RowMapping
 
-from tomofly.flow.planner import expected_fingerprint
-from tomofly.flow.runner import TaskReport
-from tomofly.model import FoldStage, Settings, fingerprint
+from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, writable_text
+from tomofly.model import FoldStage, fingerprint
 from tomofly.store import dispatch, intake
 from tomofly.store.dispatch import Done, Failed, StoredProduct
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tomofly.flow.engine import Scope
 
 MAX_LOSSES = 4
-"""How often a task may lose its worker before it is given up: a neighbour may have been the cause."""
+"""How often a worker may die with a task before that is given up: a neighbour may have been the cause."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,75 +44,98 @@ class Committer:
                 folders |= self._place(report)
                 placed.append(report)
             except OSError as error:
-                reason = f"The product could not be put in place: {error}"
-                placed.append(replace(report, outcome=None, reason=reason, storage=True))
+                reason = writable_text(f"The product could not be put in place: {error}")
+                storage = is_storage_trouble(error, self._scope.folder)
+                placed.append(replace(report, outcome=None, reason=reason, storage=storage))
         for folder in folders:
             _fsync_folder(folder)
         return placed
 
     def _place(self, report: TaskReport) -> set[Path]:
-        if report.outcome is None:
-            return set()
         folders = set()
-        for path in report.outcome.products.values():
-            final = self._final(report, path)
+        for _, path, final in self._places(report):
             final.parent.mkdir(parents=True, exist_ok=True)
-            # A product that is in place already was moved by a commit that the database did not see.
-            if not final.exists() or path.exists() or path.is_symlink():
-                path.replace(final)
+            path.replace(final)
             folders.add(final.parent)
         return folders
 
-    def _final(self, report: TaskReport, path: Path) -> Path:
-        return self._scope.folder / report.order.stage.name / path.relative_to(report.order.work)
+    def _places(self, report: TaskReport) -> Iterator[tuple[str, Path, Path]]:
+        """Give the name of each product, where its task wrote it, and where it belongs."""
+        order = report.order
+        folder = self._scope.folder / order.stage.name
+        for name, path in report.outcome.products.items() if report.outcome is not None else ():
+            below = path.relative_to(order.work)
+            is_checkpoint = isinstance(order.stage, FoldStage) and name == "checkpoint"
+            yield name, path, folder / _checkpoint_folder(order) / below if is_checkpoint else folder / below
 
     def write(
         self,
         connection: Connection,
         reports: Sequence[TaskReport],
-        settings: Mapping[str, Settings],
         now: float,
     ) -> list[str]:
         """Write reports down; give the relative paths of earlier products that belong to nothing now."""
         storage = [r.order.task_id for r in reports if r.storage]
         dispatch.requeue(connection, storage, "waits for the disk")
-        done = [self._done(report, settings) for report in reports if report.outcome is not None]
+        done = [self._done(report) for report in reports if report.outcome is not None]
         obsolete = _obsolete(connection, done)
         dispatch.commit_done(connection, self._scope.session_id, done)
         failed = [_failed(r, now) for r in reports if r.outcome is None and not r.storage]
-        given_up = dispatch.commit_failed(connection, failed, MAX_LOSSES, self._retries())
+        written = dispatch.commit_failed(connection, failed, MAX_LOSSES, self._retries())
+        obsolete += self._forget(connection, written.void)
         self._consume(connection, [r for r in reports if r.outcome is not None])
         moves: list[tuple[int, str, str, str | None]] = [
             (d.item_id, d.stage, "done", d.identity) for d in done
         ]
-        moves += [(f.item_id, f.stage, "failed", None) for f in given_up]
+        moves += [(f.item_id, f.stage, "failed", None) for f in written.given_up]
         self.tell_parents(connection, moves)
         intake.touch_items(connection, [r.order.item_id for r in reports])
         return obsolete
+
+    def _forget(self, connection: Connection, void: Sequence[Failed]) -> list[str]:
+        """Forget what failed tasks once left; give the paths of the files that may go with it."""
+        kept = [f.task_id for f in void if not self.may_delete(f.stage)]
+        dispatch.forget_outcomes(connection, kept)
+        gone = [f.task_id for f in void if self.may_delete(f.stage)]
+        paths = dispatch.forget_outcomes(connection, gone)
+        dispatch.forget_checkpoints(connection, gone)
+        return paths
+
+    def may_delete(self, stage: str) -> bool:
+        """Say whether files of a stage can be made again: what was moved here may be the only copy."""
+        return self._scope.workflow[stage].resources.slot != "transfer"
 
     def _retries(self) -> dict[str, int]:
         return {stage.name: stage.retries for stage in self._scope.workflow.stages}
 
     def tell_parents(self, connection: Connection, moves: Sequence[tuple[int, str, str, str | None]]) -> None:
         """Let groups and folds know of (item, stage, state, identity) changes of their members."""
+        intake.touch_items(connection, dispatch.update_members(connection, self._gathered(moves)))
+
+    def restore_members(
+        self, connection: Connection, moves: Sequence[tuple[int, str, str, str | None]]
+    ) -> None:
+        """Tell groups and folds that wait for results which stand after all."""
+        waiting = dispatch.waiting_members(connection, self._gathered(moves))
+        intake.touch_items(connection, dispatch.update_members(connection, waiting))
+
+    def _gathered(
+        self, moves: Sequence[tuple[int, str, str, str | None]]
+    ) -> list[tuple[int, str, str, str | None]]:
         gathering = self._scope.workflow.gathering
-        rows = [
+        return [
             (item, gather.name, state, identity)
             for item, stage, state, identity in moves
             for gather in gathering[stage]
         ]
-        intake.touch_items(connection, dispatch.update_members(connection, rows))
 
-    def _done(self, report: TaskReport, settings: Mapping[str, Settings]) -> Done:
+    def _done(self, report: TaskReport) -> Done:
         order, outcome = report.order, report.outcome
         assert outcome is not None  # noqa: S101 - the caller sorts
         products = [
-            StoredProduct(name, str(self._final(report, path).relative_to(self._scope.folder)), size)
-            for name, path, size in _sizes(report, self._final)
+            StoredProduct(name, str(final.relative_to(self._scope.folder)), final.stat().st_size)
+            for name, _, final in self._places(report)
         ]
-        open_fingerprint = None
-        if isinstance(order.stage, FoldStage):
-            open_fingerprint = expected_fingerprint(order.stage, settings[order.stage.track], "open")
         return Done(
             task_id=order.task_id,
             item_id=order.item_id,
@@ -126,7 +148,7 @@ class Committer:
             products=products,
             metrics=outcome.metrics,
             flags=[(flag.code, flag.message) for flag in outcome.flags],
-            checkpoint=open_fingerprint,
+            checkpoint=order.open_name or None,
         )
 
     def _consume(self, connection: Connection, reports: Iterable[TaskReport]) -> None:
@@ -139,10 +161,10 @@ class Committer:
     def clean_up(self, reports: Sequence[TaskReport], obsolete: Sequence[str]) -> None:
         """Delete what the committed results made superfluous: old products and moved sources."""
         for path in obsolete:
-            (self._scope.folder / path).unlink(missing_ok=True)
+            discard_file(self._scope.folder / path)
         for report in reports:
             for source in report.outcome.discard if report.outcome is not None else ():
-                _discard(source)
+                discard_file(source)
 
     def remove_work(self, reports: Sequence[TaskReport]) -> None:
         """Remove the work folders of attempts that have ended, and partial files that were completed."""
@@ -157,21 +179,16 @@ def _is_asked_for(report: TaskReport, rows: Mapping[int, RowMapping]) -> bool:
     row = rows.get(report.order.task_id)
     if row is None:
         return False
-    return bool(row["wanted"] == report.order.wanted and row["state"] == "running")
-
-
-def _sizes(report: TaskReport, final: Callable[[TaskReport, Path], Path]) -> list[tuple[str, Path, int]]:
-    assert report.outcome is not None  # noqa: S101 - the caller sorts
-    return [
-        (name, path, final(report, path).stat().st_size) for name, path in report.outcome.products.items()
-    ]
+    order = report.order
+    same = row["item_id"] == order.item_id and row["stage"] == order.stage.name
+    return bool(same and row["wanted"] == order.wanted and row["state"] == "running")
 
 
 def _failed(report: TaskReport, now: float) -> Failed:
     order = report.order
     return Failed(
         order.task_id, order.item_id, order.stage.name, order.wanted, report.reason, report.permanent,
-        report.lost, now, report.worker,
+        report.lost, now, report.worker, order.work.exists(),
     )  # fmt: skip
 
 
@@ -181,11 +198,29 @@ def _obsolete(connection: Connection, done: Sequence[Done]) -> list[str]:
     return [path for path in earlier if path not in present]
 
 
-def _discard(source: Path) -> None:
+def refused(report: TaskReport, error: Exception) -> TaskReport:
+    """Make a failure of a report that the database does not take."""
+    reason = writable_text(f"The result could not be written down: {getattr(error, 'orig', None) or error}")
+    return replace(report, outcome=None, reason=reason, permanent=True)
+
+
+def discard_file(path: Path) -> None:
+    """Delete a file that nothing needs any more; one that cannot be deleted stays, and is told of."""
     try:
-        source.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("a moved source file could not be deleted", path=str(source), error=str(error))
+        log.warning("a file that is no longer needed could not be deleted", path=str(path), error=str(error))
+
+
+def _checkpoint_folder(order: TaskOrder) -> Path:
+    """Give every checkpoint a place of its own.
+
+    Written over the one that the database knows, it would be taken for it after a crash between the two,
+    and its elements would count twice.
+    """
+    parts = (order.wanted, order.mode)
+    name = fingerprint(*parts) if order.mode == "final" else fingerprint(*parts, order.consumed)
+    return Path("checkpoints", name[:12])
 
 
 def _fsync_folder(folder: Path) -> None:

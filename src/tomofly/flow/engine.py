@@ -7,15 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
+from sqlalchemy.exc import OperationalError, StatementError
 
-from tomofly.flow.commit import Committer
+from tomofly.flow.commit import Committer, refused
 from tomofly.flow.graph import Workflow
 from tomofly.flow.orders import OrderBook
-from tomofly.flow.planner import Clock, Decision, ItemView, Queue, Skip, Wait, plan, plan_signature
+from tomofly.flow.planner import (
+    Clock,
+    Decision,
+    ItemView,
+    Queue,
+    Skip,
+    TaskView,
+    Wait,
+    plan,
+    plan_signature,
+)
 from tomofly.flow.runner import TaskOrder, TaskReport
 from tomofly.flow.views import item_ref, item_views
-from tomofly.model import ItemRef, Settings, Stage
+from tomofly.model import ItemRef, MapStage, Settings, Stage, TaskState
 from tomofly.store import Database, dispatch, intake, planning, retry_while_locked, sessions
 from tomofly.store.intake import NewItem
 
@@ -49,18 +60,22 @@ class Engine:
 
     def _register(self, offered: Sequence[NewItem], now: float) -> int:
         with self.database.begin() as connection:
-            pending = list(offered)
-            while pending:
-                pending = self._register_level(connection, pending, now)
+            fresh = self._new_items(connection, offered, now)
+            while fresh:
+                fresh = self._join_parents(connection, fresh, now)
         return len(offered)
 
-    def _register_level(
+    def _new_items(
         self, connection: Connection, offered: Sequence[NewItem], now: float
-    ) -> list[NewItem]:
-        """Register items of one level; give the groups and folds that must exist for them."""
+    ) -> list[tuple[NewItem, int]]:
+        registered = intake.register_items(connection, self.scope.session_id, offered, now)
+        return [(item, r.id) for item, r in zip(offered, registered, strict=True) if r.new]
+
+    def _join_parents(
+        self, connection: Connection, fresh: Sequence[tuple[NewItem, int]], now: float
+    ) -> list[tuple[NewItem, int]]:
+        """Make new items members of their groups and folds; give those that are new themselves."""
         session_id, workflow = self.scope.session_id, self.scope.workflow
-        registered = intake.register_items(connection, session_id, offered, now)
-        fresh = [(item, r.id) for item, r in zip(offered, registered, strict=True) if r.new]
         parents: dict[tuple[str, str], NewItem] = {}
         links: list[tuple[int, tuple[str, str], str]] = []
         for item, child in fresh:
@@ -73,7 +88,7 @@ class Engine:
         made = intake.register_items(connection, session_id, list(parents.values()), now)
         ids = {name: r.id for name, r in zip(parents, made, strict=True)}
         intake.add_members(connection, [(ids[name], child, stage) for child, name, stage in links])
-        return [p for p, r in zip(parents.values(), made, strict=True) if r.new and _gathered(workflow, p)]
+        return [(p, r.id) for p, r in zip(parents.values(), made, strict=True) if r.new]
 
     def set_closed(self, closed: bool) -> None:
         """Say whether more items can come; groups and folds are asked again when that changes."""
@@ -119,13 +134,26 @@ class Engine:
         with self.database.read() as connection:
             if not planning.dirty_items(connection, session_id, now, 1):
                 return 0
+        obsolete: list[str] = []
         with self.database.begin() as connection:
             rows = planning.dirty_items(connection, session_id, now, PLAN_BATCH)
-            views = item_views(connection, self.scope.workflow, rows, closed=self.closed)
-            decisions = plan(self.scope.workflow, views, self.settings, Clock(now, self.closed))
-            live = {row["id"]: bool(row["live"]) for row in rows}
-            self._apply(connection, views, decisions, live, now)
-        return len(views)
+            # Members before their groups, so that a group does not stand on what is about to change.
+            for kind in self.scope.workflow.kinds:
+                obsolete += self._plan_rows(connection, [row for row in rows if row["kind"] == kind], now)
+            planning.settle_items(connection, [(row["id"], None, "") for row in self._foreign(rows)])
+        self._committer.clean_up([], obsolete)
+        return len(rows)
+
+    def _foreign(self, rows: Sequence[RowMapping]) -> list[RowMapping]:
+        """Give the items of stages that are no longer installed: there is nothing to plan for them."""
+        return [row for row in rows if row["kind"] not in self.scope.workflow.kinds]
+
+    def _plan_rows(self, connection: Connection, rows: Sequence[RowMapping], now: float) -> list[str]:
+        """Plan for items of one kind; give the paths of files that belong to nothing now."""
+        views = item_views(connection, self.scope.workflow, rows, closed=self.closed)
+        decisions = plan(self.scope.workflow, views, self.settings, Clock(now, self.closed))
+        live = {row["id"]: bool(row["live"]) for row in rows}
+        return self._apply(connection, views, decisions, live, now)
 
     def _apply(
         self,
@@ -134,22 +162,51 @@ class Engine:
         decisions: Sequence[Decision],
         live: Mapping[int, bool],
         now: float,
-    ) -> None:
+    ) -> list[str]:
+        """Write decisions down; give the paths of files that belong to nothing now."""
         session_id = self.scope.session_id
         queued = [d for d in decisions if isinstance(d, Queue)]
         skipped = [d for d in decisions if isinstance(d, Skip)]
         waits = [d for d in decisions if isinstance(d, Wait)]
         tasks = [self._queued(d, live[d.item]) for d in queued]
         planning.queue_tasks(connection, session_id, tasks, now)
-        planning.skip_tasks(connection, session_id, [(d.item, d.stage, d.reason) for d in skipped], now)
+        forgotten = planning.skip_tasks(
+            connection, session_id, [(d.item, d.stage, d.reason) for d in skipped], now
+        )
         known = {view.id: view.tasks for view in views}
         idle = [d for d in waits if d.wake_at is None and d.stage in known[d.item]]
         planning.unqueue_tasks(connection, [(d.item, d.stage) for d in idle])
         planning.settle_items(connection, [_settled(view, waits) for view in views])
-        moves = [(d.item, d.stage, "waiting") for d in queued] + [
-            (d.item, d.stage, "skipped") for d in skipped
+        moves = [(d.item, d.stage, "waiting") for d in queued]
+        moves += [(d.item, d.stage, "skipped") for d in skipped]
+        # A member that waits again, or whose result is about to change, is one that its group may still get.
+        moves += [
+            (d.item, d.stage, "waiting") for d in waits if self._may_come(known[d.item].get(d.stage), d)
         ]
         self._committer.tell_parents(connection, [(item, stage, state, None) for item, stage, state in moves])
+        self._committer.restore_members(connection, self._standing(views, decisions))
+        return [path for stage, path in forgotten if self._committer.may_delete(stage)]
+
+    def _may_come(self, task: TaskView | None, wait: Wait) -> bool:
+        if task is None or wait.wake_at is not None or not isinstance(self._stage(wait.stage), MapStage):
+            return False
+        return task.state in (TaskState.DONE, TaskState.FAILED, TaskState.SKIPPED)
+
+    def _stage(self, name: str) -> Stage:
+        return self.scope.workflow[name]
+
+    def _standing(
+        self, views: Sequence[ItemView], decisions: Sequence[Decision]
+    ) -> list[tuple[int, str, str, str | None]]:
+        """Give the results that were found to stand, of stages that feed groups and folds."""
+        decided = {(decision.item, decision.stage) for decision in decisions}
+        gathering = self.scope.workflow.gathering
+        return [
+            (view.id, stage, "done", task.identity)
+            for view in views
+            for stage, task in view.tasks.items()
+            if task.state is TaskState.DONE and gathering.get(stage) and (view.id, stage) not in decided
+        ]
 
     def _queued(self, decision: Queue, live: bool) -> planning.QueuedTask:
         stages = self.scope.workflow.stages
@@ -190,23 +247,39 @@ class Engine:
             return
         wanted = retry_while_locked(lambda: self._still_wanted(reports))
         placed = self._committer.place_files(wanted)
-        obsolete = retry_while_locked(lambda: self._commit(placed, now)) if placed else []
-        self._committer.clean_up(placed, obsolete)
+        if placed:
+            self._commit(placed, now)
         self._committer.remove_work(reports)
 
     def _still_wanted(self, reports: Sequence[TaskReport]) -> list[TaskReport]:
         with self.database.read() as connection:
             return self._committer.still_wanted(connection, reports)
 
-    def _commit(self, placed: Sequence[TaskReport], now: float) -> list[str]:
+    def _commit(self, placed: Sequence[TaskReport], now: float) -> None:
+        """Write reports down together; where the database refuses one of them, each by itself."""
+        try:
+            obsolete = retry_while_locked(lambda: self._write(placed, now))
+        except OperationalError:
+            raise
+        except StatementError as error:
+            if len(placed) > 1:
+                for report in placed:
+                    self._commit([report], now)
+            elif placed[0].outcome is None:
+                raise
+            else:
+                self._commit([refused(placed[0], error)], now)
+            return
+        self._committer.clean_up(placed, obsolete)
+
+    def _write(self, placed: Sequence[TaskReport], now: float) -> list[str]:
         with self.database.begin() as connection:
-            return self._committer.write(connection, placed, self.settings, now)
+            return self._committer.write(connection, placed, now)
 
     def clear(self, stages: Sequence[str]) -> None:
         """Forget the results of these stages and delete their files."""
         paths = retry_while_locked(lambda: self._clear(stages))
-        for path in paths:
-            (self.scope.folder / path).unlink(missing_ok=True)
+        self._committer.clean_up([], paths)
 
     def _clear(self, stages: Sequence[str]) -> list[str]:
         workflow = self.scope.workflow
@@ -219,7 +292,7 @@ class Engine:
     def settled(self) -> bool:
         """Say whether nothing is left to plan or to run."""
         with self.database.read() as connection:
-            return not planning.unsettled(connection, self.scope.session_id)
+            return not planning.unsettled(connection, self.scope.session_id, closed=self.closed)
 
     def views(self, now: float, limit: int = PLAN_BATCH) -> list[ItemView]:
         """Give the views of the items that wait to be planned, for looking."""
@@ -237,11 +310,6 @@ def _settled(view: ItemView, waits: Sequence[Wait]) -> tuple[int, float | None, 
 
 def _gathering_kinds(workflow: Workflow) -> set[str]:
     return {gather.produces for gathers in workflow.gathering.values() for gather in gathers}
-
-
-def _gathered(workflow: Workflow, item: NewItem) -> bool:
-    """Say whether a group is itself a member of something."""
-    return bool(workflow.memberships(ItemRef(item.key, item.kind)))
 
 
 __all__ = ["Engine", "Scope", "item_ref"]

@@ -56,6 +56,11 @@ class Workflow:
         return kinds
 
     @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of items, those that others are gathered from first."""
+        return tuple(dict.fromkeys(self.item_kind.values()))
+
+    @cached_property
     def root_kind(self) -> str:
         """The kind of item that the source gives."""
         return next(self.item_kind[s.name] for s in self.stages if not s.needs)

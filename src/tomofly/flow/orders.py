@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, RowMapping
 
-from tomofly.flow.planner import expected_fingerprint
+from tomofly.flow.planner import FOLD_OPEN, expected_fingerprint, final_inputs
 from tomofly.flow.runner import TaskOrder
-from tomofly.flow.views import item_ref
+from tomofly.flow.views import elements_digest, item_ref
 from tomofly.model import Flag, FoldStage, GroupStage, Member, Result, Settings, Stage
 from tomofly.store import dispatch, planning
 from tomofly.store.dispatch import StoredResult
@@ -42,8 +42,10 @@ class OrderBook:
         stage = order.stage
         inputs: object = [order.inputs[need].identity for need in stage.needs if need in order.inputs]
         if isinstance(stage, FoldStage):
-            return True
-        if isinstance(stage, GroupStage):
+            inputs = FOLD_OPEN
+            if order.mode == "final":
+                inputs = final_inputs(elements_digest((m.item.key, m.result.identity) for m in order.members))
+        elif isinstance(stage, GroupStage):
             inputs = sorted((member.item.key, member.result.identity) for member in order.members)
         elif not stage.needs:
             inputs = order.item.content
@@ -63,6 +65,7 @@ class OrderBook:
         inputs = {need: results[item, need] for need in stage.needs if (item, need) in results}
         members, consumed = self._members(connection, row, stage)
         mine = settings[stage.track]
+        is_fold = isinstance(stage, FoldStage)
         return TaskOrder(
             task_id=row["id"],
             item_id=item,
@@ -78,6 +81,7 @@ class OrderBook:
             consumed=consumed,
             mode=row["mode"],
             checkpoint=self._checkpoint(connection, row, stage),
+            open_name=expected_fingerprint(stage, mine, FOLD_OPEN) if is_fold else "",
             threads=threads,
         )
 

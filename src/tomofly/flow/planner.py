@@ -26,6 +26,9 @@ RETRY_DELAY_S = 2.0
 
 Mode = Literal["", "open", "restart", "final"]
 
+FOLD_OPEN = "open"
+"""What an open fold's result is named after: its elements are counted, not named."""
+
 
 @dataclass(frozen=True)
 class TaskView:
@@ -50,12 +53,14 @@ class TaskView:
 class FoldView:
     """What waits for a fold: new elements, changed ones, and whether more may still come.
 
+    ``redoing``: elements that the checkpoint holds are being made again, so that it will change once more.
     ``digest`` names all elements with their identities; it is given only when the stream has closed and
     every element is settled. ``checkpoint`` is the open fingerprint under which the checkpoint was made.
     """
 
     fresh: int = 0
     changed: bool = False
+    redoing: bool = False
     unsettled: bool = False
     digest: str | None = None
     checkpoint: str | None = None
@@ -133,6 +138,11 @@ def expected_fingerprint(stage: Stage, settings: Settings, inputs: object) -> st
     }
     own = result_parameters(settings[stage.name])
     return fingerprint(stage.name, stage.version, own, shared, inputs)
+
+
+def final_inputs(digest: str) -> list[str]:
+    """Say what the final result of a fold is named after, given the digest of its elements."""
+    return ["final", digest]
 
 
 def plan_signature(workflow: Workflow, settings: Mapping[str, Settings]) -> str:
@@ -238,15 +248,27 @@ def _plan_fold(
     view = item.fold
     if view.digest is not None:
         return _pursue(
-            stage, task, item, expected_fingerprint(stage, settings, ["final", view.digest]), clock, "final"
+            stage,
+            task,
+            item,
+            expected_fingerprint(stage, settings, final_inputs(view.digest)),
+            clock,
+            "final",
         )
-    wanted = expected_fingerprint(stage, settings, "open")
+    wanted = expected_fingerprint(stage, settings, FOLD_OPEN)
     if task is not None and task.state in (TaskState.QUEUED, TaskState.RUNNING) and task.wanted == wanted:
         return Wait(item.id, stage.name, "")
     if task is not None and task.state is TaskState.FAILED and task.wanted == wanted:
         return _pursue(stage, task, item, wanted, clock, task.mode)
-    outdated = view.checkpoint is not None and (view.changed or view.checkpoint != wanted)
-    if outdated:
+    return _go_on(stage, item, wanted)
+
+
+def _go_on(stage: FoldStage, item: ItemView, wanted: str) -> Decision:
+    """Decide on an open fold at rest: begin anew, take in new elements, or wait for more of them."""
+    view = item.fold
+    if view.checkpoint is not None and (view.changed or view.checkpoint != wanted):
+        if view.redoing:
+            return Wait(item.id, stage.name, "its elements are being made again")
         return Queue(item.id, stage.name, wanted, mode="restart")
     if view.fresh < stage.every:
         return Wait(item.id, stage.name, f"{view.fresh} of {stage.every} new elements")

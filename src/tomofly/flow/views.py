@@ -1,7 +1,7 @@
 """Rows of the database as the planner's views."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping
@@ -80,6 +80,7 @@ def _with_fold(
     fold = FoldView(
         fresh=counts.fresh,
         changed=counts.changed,
+        redoing=counts.redoing,
         unsettled=counts.unsettled,
         digest=_digest(connection, view.id) if final else None,
         checkpoint=checkpoint,
@@ -88,8 +89,13 @@ def _with_fold(
 
 
 def _digest(connection: Connection, parent_id: int) -> str:
-    """Name all elements of a fold with their identities, whatever the order in which they came."""
+    elements = planning.fold_elements(connection, parent_id, only_new=False)
+    return elements_digest((key, identity) for _, key, identity in elements)
+
+
+def elements_digest(elements: Iterable[tuple[str, str]]) -> str:
+    """Name all elements of a fold by (key, identity), given in the order of their keys."""
     digest = hashlib.blake2b(digest_size=16)
-    for _, key, identity in planning.fold_elements(connection, parent_id, only_new=False):
+    for key, identity in elements:
         digest.update(f"{len(key)}:{key}={identity};".encode())
     return digest.hexdigest()

@@ -3,23 +3,59 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    bindparam,
+    case,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from tomofly.store import tables as t
+
+BEGUN_LOSS = 5
+UNBEGUN_LOSS = 1
+"""How much it counts that a worker died with a task: one that it had not begun is hardly the cause."""
+
+SUSPECT = 10**15
+"""Added to the priority of a task that may have killed its worker: at most one such runs at a time."""
+
+OUTDATED = ""
+"""In place of an identity: a checkpoint holds an element that is no longer what it was."""
 
 
 def next_tasks(
     connection: Connection, session_id: int, stages: Sequence[str], limit: int
 ) -> list[RowMapping]:
-    """Give queued tasks of these stages, most urgent first, with their items."""
+    """Give queued tasks of these stages, most urgent first, with their items.
+
+    A task that may have killed its worker does not come while another such runs, so that in the end only
+    the one to blame has lost its worker often.
+    """
     if limit <= 0 or not stages:
         return []
+    mine, priority = t.tasks.c.session_id == session_id, t.tasks.c.priority
+    running = select(t.tasks.c.id).where(mine, t.tasks.c.state == "running", priority >= SUSPECT).limit(1)
+    rows: list[RowMapping] = []
+    if connection.scalar(running) is None:
+        rows = _queued(connection, stages, 1, mine, priority >= SUSPECT)
+    return rows + _queued(connection, stages, limit - len(rows), mine, priority < SUSPECT)
+
+
+def _queued(
+    connection: Connection, stages: Sequence[str], limit: int, *conditions: ColumnElement[bool]
+) -> list[RowMapping]:
     query = (
         select(
             t.tasks, t.items.c.key, t.items.c.kind, t.items.c.source, t.items.c.content, t.items.c.attributes
         )
         .join(t.items, t.items.c.id == t.tasks.c.item_id)
-        .where(t.tasks.c.session_id == session_id, t.tasks.c.state == "queued", t.tasks.c.stage.in_(stages))
+        .where(t.tasks.c.state == "queued", t.tasks.c.stage.in_(stages), *conditions)
         .order_by(t.tasks.c.priority.desc())
         .limit(limit)
     )
@@ -68,7 +104,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that did not end well. ``lost``: its worker died, which says nothing about the item."""
+    """A task that did not end well.
+
+    ``lost``: its worker died, which says nothing about the item; ``begun``: with the task at work.
+    """
 
     task_id: int
     item_id: int
@@ -79,6 +118,7 @@ class Failed:
     lost: bool
     at: float
     worker: str = ""
+    begun: bool = True
 
 
 def wanted_now(connection: Connection, task_ids: Sequence[int]) -> dict[int, RowMapping]:
@@ -91,7 +131,7 @@ def commit_done(connection: Connection, session_id: int, done: Sequence[Done]) -
     """Write results: the task, its products, metrics and flags, replacing those of an earlier run."""
     if not done:
         return
-    _forget(connection, [d.task_id for d in done])
+    forget_outcomes(connection, [d.task_id for d in done])
     query = (
         update(t.tasks)
         .where(t.tasks.c.id == bindparam("b_id"))
@@ -139,38 +179,76 @@ def _insert_outcomes(connection: Connection, session_id: int, done: Sequence[Don
             connection.execute(insert(table), rows)
 
 
-def _forget(connection: Connection, task_ids: Sequence[int]) -> None:
+def forget_outcomes(connection: Connection, task_ids: Sequence[int]) -> list[str]:
+    """Forget the products, metrics and flags of tasks; give the relative paths of the products."""
+    paths = product_paths(connection, task_ids)
     for table in (t.products, t.metrics, t.flags):
         connection.execute(delete(table).where(table.c.task_id.in_(list(task_ids))))
+    return paths
+
+
+@dataclass(frozen=True)
+class FailuresWritten:
+    """What became of failures: those that will not be tried again, and those whose results are void."""
+
+    given_up: list[Failed]
+    void: list[Failed]
 
 
 def commit_failed(
     connection: Connection, failed: Sequence[Failed], max_losses: int, retries: Mapping[str, int]
-) -> list[Failed]:
-    """Write failures; give those that will not be tried again.
+) -> FailuresWritten:
+    """Write failures.
 
-    A task that lost its worker is queued again until it has been lost ``max_losses`` times.
+    A task that lost its worker is queued again until that has happened ``max_losses`` times. A fold that
+    will be tried again keeps its checkpoint, from which it goes on.
     """
-    given_up = []
+    written = FailuresWritten([], [])
+    k = t.tasks.c
     for failure in failed:
-        task = t.tasks.c.id == failure.task_id
-        row = connection.execute(select(t.tasks.c.losses, t.tasks.c.attempts).where(task)).one()
-        losses, attempts = int(row[0]) + failure.lost, int(row[1]) + 1
-        if failure.lost and losses < max_losses:
+        task = k.id == failure.task_id
+        row = connection.execute(select(k.losses, k.attempts, k.priority, k.checkpoint).where(task)).one()
+        losses = int(row[0]) + (_weight(failure) if failure.lost else 0)
+        if failure.lost and losses < max_losses * BEGUN_LOSS:
+            priority = int(row[2]) % SUSPECT + SUSPECT if failure.begun else int(row[2])
             again = {"state": "queued", "losses": losses, "reason": failure.reason, "started_at": None}
-            connection.execute(update(t.tasks).where(task).values(**again))
+            connection.execute(update(t.tasks).where(task).values(**again, priority=priority))
             continue
-        permanent = failure.permanent or failure.lost
-        values = {
-            "state": "failed", "attempts": attempts, "reason": failure.reason, "losses": losses,
-            "permanent": permanent, "done_at": failure.at, "worker": failure.worker, "identity": None,
-            "fingerprint": None,
-        }  # fmt: skip
-        connection.execute(update(t.tasks).where(task).values(**values))
-        if permanent or attempts > retries.get(failure.stage, 0):
-            given_up.append(failure)
-    _forget(connection, [f.task_id for f in failed])
-    return given_up
+        given_up = failure.permanent or failure.lost or int(row[1]) + 1 > retries.get(failure.stage, 0)
+        if given_up:
+            written.given_up.append(failure)
+        if given_up or row[3] is None:
+            written.void.append(failure)
+        _write_failure(connection, failure, losses, int(row[1]) + 1)
+    return written
+
+
+def _weight(failure: Failed) -> int:
+    return BEGUN_LOSS if failure.begun else UNBEGUN_LOSS
+
+
+def _write_failure(connection: Connection, failure: Failed, losses: int, attempts: int) -> None:
+    reason = failure.reason
+    if failure.lost:
+        reason = f"{reason}. Given up after {max(1, losses // BEGUN_LOSS)} times"
+    values = {
+        "state": "failed", "attempts": attempts, "reason": reason, "losses": losses,
+        "permanent": failure.permanent or failure.lost, "done_at": failure.at, "worker": failure.worker,
+        "identity": None, "fingerprint": None,
+    }  # fmt: skip
+    connection.execute(update(t.tasks).where(t.tasks.c.id == failure.task_id).values(**values))
+
+
+def forget_checkpoints(connection: Connection, task_ids: Sequence[int]) -> None:
+    """Have folds begin anew: their checkpoints are gone."""
+    folds = select(t.tasks.c.item_id).where(
+        t.tasks.c.id.in_(list(task_ids)), t.tasks.c.checkpoint.is_not(None)
+    )
+    parents = list(connection.scalars(folds))
+    if parents:
+        connection.execute(update(t.members).where(t.members.c.parent_id.in_(parents)).values(consumed=None))
+        cleared = update(t.tasks).where(t.tasks.c.id.in_(list(task_ids)))
+        connection.execute(cleared.values(checkpoint=None))
 
 
 def withdraw(connection: Connection, task_ids: Sequence[int]) -> None:
@@ -196,15 +274,23 @@ def update_members(connection: Connection, rows: Sequence[tuple[int, str, str, s
     """Note (child, gathering stage, state, identity) of members; give the parents that this concerns."""
     if not rows:
         return []
-    query = (
-        update(t.members)
-        .where(t.members.c.child_id == bindparam("b_child"), t.members.c.stage == bindparam("b_stage"))
-        .values(state=bindparam("b_state"), identity=bindparam("b_identity"))
+    mine = (t.members.c.child_id == bindparam("b_child"), t.members.c.stage == bindparam("b_stage"))
+    moved = (
+        update(t.members).where(*mine).values(state=bindparam("b_state"), identity=bindparam("b_identity"))
     )
-    connection.execute(
-        query,
-        [{"b_child": c, "b_stage": s, "b_state": state, "b_identity": i} for c, s, state, i in rows],
-    )
+    # What a checkpoint holds of an element that has ended differently since is marked as outdated.
+    consumed = t.members.c.consumed
+    same = or_(consumed.is_(None), consumed == bindparam("b_same"))
+    settled = moved.values(consumed=case((same, consumed), else_=OUTDATED))
+    for query, part in ((moved, [r for r in rows if r[2] == "waiting"]),
+                        (settled, [r for r in rows if r[2] != "waiting"])):  # fmt: skip
+        values = [
+            {"b_child": child, "b_stage": stage, "b_state": state, "b_identity": identity,
+             "b_same": identity or OUTDATED}
+            for child, stage, state, identity in part
+        ]  # fmt: skip
+        if values:
+            connection.execute(query, values)
     children = sorted({row[0] for row in rows})
     stages = sorted({row[1] for row in rows})
     parents = select(t.members.c.parent_id).where(
@@ -213,16 +299,33 @@ def update_members(connection: Connection, rows: Sequence[tuple[int, str, str, s
     return sorted(set(connection.scalars(parents)))
 
 
+def waiting_members(
+    connection: Connection, rows: Sequence[tuple[int, str, str, str | None]]
+) -> list[tuple[int, str, str, str | None]]:
+    """Keep the (child, gathering stage, ...) rows of members that are noted as waiting."""
+    if not rows:
+        return []
+    m = t.members.c
+    query = select(m.child_id, m.stage).where(
+        m.child_id.in_({row[0] for row in rows}), m.stage.in_({row[1] for row in rows}), m.state == "waiting"
+    )
+    waiting = {(row[0], row[1]) for row in connection.execute(query)}
+    return [row for row in rows if (row[0], row[1]) in waiting]
+
+
 def consume_elements(
     connection: Connection, parent_id: int, consumed: Sequence[tuple[int, str]], *, restart: bool
 ) -> None:
     """Note which (child, identity) elements a fold's checkpoint holds."""
+    m = t.members.c
     if restart:
-        connection.execute(update(t.members).where(t.members.c.parent_id == parent_id).values(consumed=None))
+        connection.execute(update(t.members).where(m.parent_id == parent_id).values(consumed=None))
+    # An element may have been made again while the fold was at work.
+    same = or_(m.identity == bindparam("b_identity"), m.state == "waiting")
     query = (
         update(t.members)
-        .where(t.members.c.parent_id == parent_id, t.members.c.child_id == bindparam("b_child"))
-        .values(consumed=bindparam("b_identity"))
+        .where(m.parent_id == parent_id, m.child_id == bindparam("b_child"))
+        .values(consumed=case((same, bindparam("b_identity")), else_=OUTDATED))
     )
     if consumed:
         connection.execute(

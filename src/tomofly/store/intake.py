@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tomofly.store import tables as t
 
@@ -36,12 +37,13 @@ def register_items(
 ) -> list[Registered]:
     """Add the items that are not there yet, note changed content, and say for each what happened.
 
-    An item is known by its kind and key; the same item offered twice is registered once.
+    An item is known by its kind and key; the same item offered twice, or by two at once, is registered once.
     """
     known = _find(connection, session_id, offered)
     fresh = {(i.kind, i.key): i for i in offered if (i.kind, i.key) not in known}
     if fresh:
-        connection.execute(insert(t.items), [_row(session_id, item, now) for item in fresh.values()])
+        rows = [_row(session_id, item, now) for item in fresh.values()]
+        _insert_new(connection, t.items, rows)
     changed = {
         (i.kind, i.key): i
         for i in offered
@@ -86,20 +88,21 @@ def add_members(connection: Connection, rows: Iterable[tuple[int, int, str]]) ->
     wanted = list(dict.fromkeys(rows))
     if not wanted:
         return
-    parents = sorted({parent for parent, _, _ in wanted})
-    children = sorted({child for _, child, _ in wanted})
-    query = select(t.members.c.parent_id, t.members.c.child_id).where(
-        t.members.c.parent_id.in_(parents), t.members.c.child_id.in_(children)
+    _insert_new(
+        connection,
+        t.members,
+        [
+            {"parent_id": parent, "child_id": child, "stage": stage, "state": "waiting"}
+            for parent, child, stage in wanted
+        ],
     )
-    known = {(row[0], row[1]) for row in connection.execute(query)}
-    fresh = [
-        {"parent_id": parent, "child_id": child, "stage": stage, "state": "waiting"}
-        for parent, child, stage in wanted
-        if (parent, child) not in known
-    ]
-    if fresh:
-        connection.execute(insert(t.members), fresh)
-        touch_items(connection, parents)
+    touch_items(connection, {parent for parent, _, _ in wanted})
+
+
+def _insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert the rows that are not there yet, also while another process inserts the same."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
 def touch_items(connection: Connection, ids: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, insert, or_, select, update
 
 from tomofly.store import tables as t
+from tomofly.store.dispatch import OUTDATED, forget_checkpoints, forget_outcomes
 
 
 def dirty_items(connection: Connection, session_id: int, now: float, limit: int) -> list[RowMapping]:
@@ -35,10 +36,16 @@ def items_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, RowMapp
     return found
 
 
-def unsettled(connection: Connection, session_id: int) -> bool:
-    """Say whether anything is still to be planned or run."""
+def unsettled(connection: Connection, session_id: int, *, closed: bool) -> bool:
+    """Say whether anything is still to be planned or run.
+
+    While the stream is open, a group that waits for more members is at rest; a task that waits to be
+    tried again is not.
+    """
     dirty = select(t.items.c.id).where(t.items.c.session_id == session_id, t.items.c.dirty.is_(True))
-    timed = select(t.items.c.id).where(t.items.c.session_id == session_id, t.items.c.wake_at.is_not(None))
+    timed = select(t.items.c.id).where(t.items.c.session_id == session_id, t.items.c.wake_at > 0)
+    if not closed:
+        timed = timed.join(t.tasks, t.tasks.c.item_id == t.items.c.id).where(t.tasks.c.state == "failed")
     moving = select(t.tasks.c.id).where(
         t.tasks.c.session_id == session_id, t.tasks.c.state.in_(["queued", "running"])
     )
@@ -80,10 +87,14 @@ def members_of(connection: Connection, parent_id: int) -> list[RowMapping]:
 
 @dataclass(frozen=True)
 class FoldCounts:
-    """How many elements of a fold are new (counted up to a limit), and whether any changed or is open."""
+    """How many elements of a fold are new (counted up to a limit), and whether any changed or is open.
+
+    ``redoing``: elements that the checkpoint holds are being made again.
+    """
 
     fresh: int
     changed: bool
+    redoing: bool
     unsettled: bool
     any_done: bool
 
@@ -93,12 +104,13 @@ def fold_counts(connection: Connection, parent_id: int, limit: int) -> FoldCount
     m = t.members.c
     mine = m.parent_id == parent_id
     new = select(m.child_id).where(mine, m.state == "done", m.consumed.is_(None)).limit(limit).subquery()
-    lost = and_(m.consumed.is_not(None), or_(m.identity.is_(None), m.identity != m.consumed))
     settled = m.state.in_(["done", "failed", "skipped"])
+    moving = m.state.in_(["waiting", "queued", "running"])
     return FoldCounts(
         fresh=connection.scalar(select(func.count()).select_from(new)) or 0,
-        changed=_any(connection, mine, lost),
-        unsettled=_any(connection, mine, ~settled),
+        changed=_any(connection, mine, settled, m.consumed == OUTDATED),
+        redoing=_any(connection, mine, moving, m.consumed >= ""),
+        unsettled=_any(connection, mine, moving),
         any_done=_any(connection, mine, m.state == "done"),
     )
 
@@ -139,7 +151,7 @@ def queue_tasks(connection: Connection, session_id: int, queued: Sequence[Queued
             "session_id": session_id, "item_id": q.item_id, "stage": q.stage, "state": "queued",
             "wanted": q.wanted, "fingerprint": None, "identity": None, "mode": q.mode,
             "attempts": q.attempt - 1, "permanent": False, "reason": "", "priority": q.priority,
-            "queued_at": now, "started_at": None, "done_at": None,
+            "queued_at": now, "started_at": None, "done_at": None, "losses": 0,
         }
         for q in queued
     ]  # fmt: skip
@@ -148,8 +160,11 @@ def queue_tasks(connection: Connection, session_id: int, queued: Sequence[Queued
 
 def skip_tasks(
     connection: Connection, session_id: int, skipped: Sequence[tuple[int, str, str]], now: float
-) -> None:
-    """Write (item, stage, reason) tasks as skipped."""
+) -> list[tuple[str, str]]:
+    """Write (item, stage, reason) tasks as skipped, and forget what they once left.
+
+    Gives the (stage, relative path) of the products that are forgotten.
+    """
     values = [
         {
             "session_id": session_id, "item_id": item, "stage": stage, "state": "skipped", "wanted": None,
@@ -158,6 +173,14 @@ def skip_tasks(
         for item, stage, reason in skipped
     ]  # fmt: skip
     _write_tasks(connection, values)
+    forgotten = []
+    for stage in sorted({stage for _, stage, _ in skipped}):
+        items = [item for item, name, _ in skipped if name == stage]
+        query = select(t.tasks.c.id).where(t.tasks.c.item_id.in_(items), t.tasks.c.stage == stage)
+        tasks = list(connection.scalars(query))
+        forgotten += [(stage, path) for path in forget_outcomes(connection, tasks)]
+        forget_checkpoints(connection, tasks)
+    return forgotten
 
 
 def unqueue_tasks(connection: Connection, waiting: Sequence[tuple[int, str]]) -> None:
