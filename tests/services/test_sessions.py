@@ -50,6 +50,15 @@ def test_a_name_or_folder_that_is_taken_is_refused_by_name(home: Home, tmp_path:
     assert sessions.free_name(home, "one") == "one-2"
 
 
+def test_a_folder_of_another_home_is_not_taken_over(home: Home, tmp_path: Path) -> None:
+    sessions.create_session(home, "one", kind="notes", folder=tmp_path / "here")
+    other = open_home(tmp_path / "other home")
+    with pytest.raises(TomoflyError, match="holds the session 'one', which this home does not know"):
+        sessions.create_session(other, "two", kind="notes", folder=tmp_path / "here")
+    assert sessions.list_sessions(other) == []
+    other.close()
+
+
 def test_a_source_that_would_take_in_the_session_itself_is_refused(home: Home, tmp_path: Path) -> None:
     with pytest.raises(TomoflyError, match="lies inside the watched folder"):
         sessions.create_session(

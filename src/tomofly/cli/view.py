@@ -110,13 +110,13 @@ def vitals_text(vitals: Any) -> str:
 
 
 TRACK_COLUMNS: tuple[tuple[str, Callable[[TrackProgress], str]], ...] = (
-    ("waiting", lambda t: str(t.waiting)),
-    ("queued", lambda t: str(t.queued)),
-    ("running", lambda t: str(t.running)),
+    ("wait", lambda t: str(t.waiting)),
+    ("queue", lambda t: str(t.queued)),
+    ("run", lambda t: str(t.running)),
     ("done", lambda t: str(t.done)),
-    ("failed", lambda t: str(t.failed)),
-    ("skipped", lambda t: str(t.skipped)),
-    ("items/h", lambda t: f"{t.rate_per_hour:.0f}" if t.rate_per_hour else "-"),
+    ("fail", lambda t: str(t.failed)),
+    ("skip", lambda t: str(t.skipped)),
+    ("per h", lambda t: f"{t.rate_per_hour:.0f}" if t.rate_per_hour else "-"),
     ("backlog", lambda t: str(t.backlog)),
     ("ETA", lambda t: duration_text(t.eta_s) if t.backlog else "-"),
     ("p50", lambda t: duration_text(t.latency_p50_s)),
@@ -125,11 +125,11 @@ TRACK_COLUMNS: tuple[tuple[str, Callable[[TrackProgress], str]], ...] = (
 
 
 def _tracks(progress: Progress) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("track")
-    table.add_column("state")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("track", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for title, _ in TRACK_COLUMNS:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for track in progress.tracks:
         colour = COLOURS.get(track.state, "white")
         numbers = [cell(track) for _, cell in TRACK_COLUMNS]

@@ -64,6 +64,8 @@ def create_session(
             _refuse_shared_move(connection, settings)
             sessions.create_session(connection, new, time.time())
 
+    if session_in(home, place) is None:
+        _refuse_foreign(place)
     make_folder(place)
     retry_while_locked(work)
     write_session_file(home, name)
@@ -81,6 +83,18 @@ def make_folder(folder: Path) -> None:
         ) from error
     if not writable:
         raise TomoflyError(f"The session's folder {folder} cannot be written", "Choose another folder")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A folder that belongs to a session of another home must not be filled from here as well."""
+    try:
+        described = json.loads((folder / SESSION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    raise TomoflyError(
+        f"The folder {folder} holds the session '{described.get('name')}', which this home does not know",
+        f"Use the home that made it, or delete {SESSION_FILE} there to begin anew",
+    )
 
 
 def _refuse_shared_move(connection: Connection, settings: Settings) -> None:
