@@ -105,20 +105,19 @@ def align_frames(
         threads=threads,
     )
     flags = _global_flags(estimate, max_shift_angstrom / working_pixel)
-    local = None
-    if patches != (1, 1):
-        local = track_patches(
-            small,
-            estimate.shift_yx_px,
-            patches=patches,
-            bfactor_angstrom2=bfactor_angstrom2,
-            working_pixel_angstrom=working_pixel,
-            binning=binning,
-            frame_shape=movie.shape,
-            threads=threads,
-        )
-        flags += local.flags
-    return _assemble(estimate, local, binning, movie.shape, flags)
+    if patches == (1, 1):
+        return _assemble(estimate, None, binning, movie.shape, flags)
+    local = track_patches(
+        small,
+        estimate.shift_yx_px,
+        patches=patches,
+        bfactor_angstrom2=bfactor_angstrom2,
+        working_pixel_angstrom=working_pixel,
+        binning=binning,
+        frame_shape=movie.shape,
+        threads=threads,
+    )
+    return _assemble(estimate, local, binning, movie.shape, flags + local.flags)
 
 
 def _check_arguments(
