@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -69,7 +69,7 @@ def _list_lines(values: Mapping[str, StarValue]) -> Iterator[str]:
     yield from (f"{'_' + label:<{width}} {_text_of(value)}" for label, value in values.items())
 
 
-def _column_texts(column: "pd.Series[object]") -> list[str]:
+def _column_texts(column: "pd.Series[Any]") -> list[str]:
     values = column.to_numpy()
     if values.dtype.kind == "f":
         return [f"{value:.10g}" for value in values.tolist()]
