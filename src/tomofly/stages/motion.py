@@ -13,7 +13,7 @@ from tomofly.formats.eer import EerRendering, plan_fractions
 from tomofly.formats.motion_star import MotionRecord, write_motion_star
 from tomofly.formats.movie import read_frames, read_header
 from tomofly.formats.mrc import write_image
-from tomofly.imaging.defects import find_defects
+from tomofly.imaging.defects import find_defects, unaligned_sum
 from tomofly.imaging.frame_sum import FrameSums, sum_frames
 from tomofly.imaging.motion import FrameAlignment, align_frames
 from tomofly.imaging.motion_metrics import motion_metrics, relion_motion_model
@@ -68,7 +68,7 @@ class MotionParams(StageParams):
     even_odd: bool = parameter(False, "Also write the sums of even and of odd frames")
     max_shift_angstrom: float = parameter(100.0, "Largest shift to look for", unit="Å", gt=0, le=10000)
     bfactor_angstrom2: float = parameter(
-        150.0, "Restraint on high frequencies in the alignment", unit="Å²", ge=0, le=10000, advanced=True
+        50.0, "Restraint on high frequencies in the alignment", unit="Å²", ge=0, le=10000, advanced=True
     )
     iterations: int = parameter(10, "Most rounds of alignment", ge=1, le=100, advanced=True)
     defect_sigma: float = parameter(
@@ -192,11 +192,7 @@ def _defects(
 ) -> npt.NDArray[np.bool_] | None:
     if params.defect_sigma == 0 or len(frames) < FEWEST_FRAMES_FOR_DEFECTS:
         return None
-    total = np.zeros(frames.shape[1:], np.float32)
-    for frame in frames:
-        total += frame
-    if gain is not None:
-        total *= gain
+    total = unaligned_sum(frames, gain)
     return find_defects(total, n_sigma=params.defect_sigma, gain=gain)
 
 
