@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 from tomofly_example import BALANCE, LEDGER, NUMBER, REPORT
 
 from tomofly.services.home import Home, open_home
 from tomofly.stages.registry import Installed
+from tomofly.store import tables
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +20,15 @@ def example_stages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """An empty home."""
-    monkeypatch.delenv("TOMOFLY_DATABASE", raising=False)
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """An empty home, on SQLite unless the test asks for PostgreSQL."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        monkeypatch.delenv("TOMOFLY_DATABASE", raising=False)
+    else:
+        monkeypatch.setenv("TOMOFLY_DATABASE", request.getfixturevalue("postgres_url"))
     opened = open_home(tmp_path / "home")
+    with opened.database.begin() as connection:
+        connection.execute(delete(tables.sessions))
     yield opened
     opened.close()
 

@@ -12,6 +12,7 @@ from tomofly.model import TomoflyError
 from tomofly.services import control, sessions, settings
 from tomofly.services.home import Home, checked_folder, checked_name, open_home
 from tomofly.services.status import status_of
+from tomofly.stages.registry import installed_stages
 from tomofly.store import sessions as rows
 
 
@@ -186,3 +187,44 @@ def test_the_home_is_what_is_given_then_what_the_environment_says(
     assert open_home().database_url == f"sqlite:///{tmp_path / 'from environment' / 'tomofly.db'}"
     monkeypatch.setenv("TOMOFLY_DATABASE", "postgresql+psycopg://host/db")
     assert open_home().database_url == "postgresql+psycopg://host/db"
+
+
+@pytest.fixture
+def moved(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A session that once moved raw data into its folder, though its settings say otherwise by now."""
+    monkeypatch.setattr("tomofly.flow.process.installed_stages", installed_stages)
+    info = sessions.create_session(home, "moved", assignments=["transfer.mode=move"])
+    settings.change_settings(home, "moved", ["transfer.mode=link"])
+    for stage in ("transfer", "motion"):
+        (info.folder / stage).mkdir()
+        (info.folder / stage / "movie.mrc").write_bytes(b"frames")
+    return info.folder
+
+
+def test_raw_data_that_were_moved_survive_clearing_and_deleting(home: Home, moved: Path) -> None:
+    with pytest.raises(TomoflyError, match="would delete the only copy"):
+        control.clear_session(home, "moved", ["transfer"])
+    deleted = sessions.delete_session(home, "moved")
+    assert (moved / "transfer" / "movie.mrc").read_bytes() == b"frames"
+    assert not (moved / "motion").exists()
+    assert deleted.kept == (f"{moved / 'transfer'}: raw data that were moved here",)
+
+
+def test_raw_data_go_only_when_that_is_asked_for(home: Home, moved: Path) -> None:
+    assert sessions.delete_session(home, "moved", raw=True).kept == ()
+    assert not moved.exists()
+
+
+def test_two_sessions_cannot_both_move_the_same_files(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tomofly.flow.process.installed_stages", installed_stages)
+    source = f"source.pattern={tmp_path}/*.mrc"
+    sessions.create_session(home, "one", assignments=[source])
+    sessions.create_session(home, "two", assignments=[source])
+    with pytest.raises(TomoflyError, match="files can be moved only once"):
+        sessions.create_session(home, "three", assignments=[source, "transfer.mode=move"])
+    with pytest.raises(TomoflyError, match="Session 'one' watches"):
+        settings.change_settings(home, "two", ["transfer.mode=move"])
+    with pytest.raises(TomoflyError, match="lies inside the watched folder"):
+        settings.change_settings(home, "two", [f"source.pattern={tmp_path}/**/*.mrc"])

@@ -43,6 +43,9 @@ def ran(home: Home, tmp_path: Path) -> Iterator[Session]:
     gc.collect()
 
 
+@pytest.mark.parametrize(
+    "home", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True
+)
 def test_everything_that_can_be_asked_of_a_finished_session(ran: Session, home: Home, tmp_path: Path) -> None:
     assert ran.status == "finished"
     check_summary(ran)

@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from tomofly._version import __version__
 from tomofly.flow.process import workflow_of
-from tomofly.model import Settings, TomoflyError
+from tomofly.model import TomoflyError
 from tomofly.services.home import Home, checked_folder, checked_name
-from tomofly.services.settings import check_source, prepared
+from tomofly.services.settings import check_source, prepared, refuse_shared_move
 from tomofly.services.status import Status, is_alive, status_of
 from tomofly.store import SessionRow, retry_while_locked, sessions
 from tomofly.store.sessions import NewSession, TrackRow
@@ -61,7 +61,7 @@ def create_session(
 
     def work() -> None:
         with home.database.begin() as connection:
-            _refuse_shared_move(connection, settings)
+            refuse_shared_move(connection, settings)
             sessions.create_session(connection, new, time.time())
 
     if session_in(home, place) is None:
@@ -95,23 +95,6 @@ def _refuse_foreign(folder: Path) -> None:
         f"The folder {folder} holds the session '{described.get('name')}', which this home does not know",
         f"Use the home that made it, or delete {SESSION_FILE} there to begin anew",
     )
-
-
-def _refuse_shared_move(connection: Connection, settings: Settings) -> None:
-    """Two sessions on one source are fine unless one of them takes the files away."""
-    pattern = getattr(settings["source"], "pattern", "")
-    for other in sessions.list_sessions(connection) if pattern else ():
-        document = sessions.settings_document(connection, other.id, other.revision)
-        moves = "move" in (document.get("transfer", {}).get("mode"), _transfer_mode(settings))
-        if document.get("source", {}).get("pattern") == pattern and moves:
-            raise TomoflyError(
-                f"Session '{other.name}' watches {pattern} as well, and files can be moved only once",
-                "Set transfer.mode to copy or link in both",
-            )
-
-
-def _transfer_mode(settings: Settings) -> str:
-    return str(getattr(settings.sections.get("transfer"), "mode", ""))
 
 
 def session_info(home: Home, name: str) -> SessionInfo:

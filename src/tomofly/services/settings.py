@@ -114,28 +114,45 @@ def change_settings(home: Home, name: str, assignments: Iterable[str]) -> int:
     The tracks keep the settings that they have until they are restarted. Nothing is saved where
     nothing changes. Raises TomoflyError naming what is wrong and what is legal.
     """
-    changed = prepared(current_settings(home, name).changed(assignments))
-    return save_document(home, name, changed.document())
+    return _save(home, name, current_settings(home, name).changed(assignments))
 
 
 def replace_settings(home: Home, name: str, document: Mapping[str, Any]) -> int:
     """Check a whole document of settings and save it; give the number of the newest revision."""
     with home.database.read() as connection:
         kind = sessions.find_session(connection, name).kind
-    return save_document(home, name, prepared(workflow_of(kind).settings(document)).document())
+    return _save(home, name, workflow_of(kind).settings(document))
 
 
-def save_document(home: Home, name: str, document: Mapping[str, Any]) -> int:
-    """Save checked settings as a new revision, unless they are those of the newest one."""
+def _save(home: Home, name: str, wanted: Settings) -> int:
+    """Save settings as a new revision, unless they are those of the newest one."""
+    settings = prepared(wanted)
+    document = settings.document()
 
     def work() -> int:
         with home.database.begin() as connection:
             session = sessions.find_session(connection, name)
             if sessions.settings_document(connection, session.id, session.revision) == document:
                 return session.revision
+            check_source(settings, Path(session.folder))
+            refuse_shared_move(connection, settings, but=session.id)
             return sessions.save_settings(connection, session.id, document, time.time())
 
     return retry_while_locked(work)
+
+
+def refuse_shared_move(connection: Connection, settings: Settings, but: int | None = None) -> None:
+    """Two sessions on one source are fine unless one of them takes the files away. Raises TomoflyError."""
+    wanted = settings.document()
+    pattern = wanted.get("source", {}).get("pattern")
+    for other in sessions.list_sessions(connection) if pattern else ():
+        document = sessions.settings_document(connection, other.id, other.revision)
+        modes = (document.get("transfer", {}).get("mode"), wanted.get("transfer", {}).get("mode"))
+        if other.id != but and document.get("source", {}).get("pattern") == pattern and "move" in modes:
+            raise TomoflyError(
+                f"Session '{other.name}' watches {pattern} as well, and files can be moved only once",
+                "Set transfer.mode to copy or link in both",
+            )
 
 
 def check_source(settings: Settings, folder: Path) -> None:
