@@ -28,7 +28,11 @@ class Database:
         self.url = url
         self.engine = _create_engine(url)
         self._writer = self.engine.execution_options(writes=True)
-        _migrate(self.engine)
+        try:
+            _migrate(self.engine)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:

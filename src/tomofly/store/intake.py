@@ -71,15 +71,17 @@ def _row(session_id: int, item: NewItem, now: float) -> dict[str, Any]:
 def _find(
     connection: Connection, session_id: int, offered: Sequence[NewItem]
 ) -> dict[tuple[str, str], tuple[int, str]]:
-    columns = (t.items.c.kind, t.items.c.key, t.items.c.id, t.items.c.content)
     found: dict[tuple[str, str], tuple[int, str]] = {}
-    keys = list({item.key for item in offered})
-    for start in range(0, len(keys), 500):
-        query = select(*columns).where(
-            t.items.c.session_id == session_id, t.items.c.key.in_(keys[start : start + 500])
-        )
-        for kind, key, item_id, content in connection.execute(query):
-            found[kind, key] = (item_id, content)
+    # Kind by kind, as the index has it.
+    for kind in sorted({item.kind for item in offered}):
+        keys = list({item.key for item in offered if item.kind == kind})
+        for start in range(0, len(keys), 500):
+            query = select(t.items.c.key, t.items.c.id, t.items.c.content).where(
+                t.items.c.session_id == session_id,
+                t.items.c.kind == kind,
+                t.items.c.key.in_(keys[start : start + 500]),
+            )
+            found.update({(kind, key): (number, text) for key, number, text in connection.execute(query)})
     return found
 
 
