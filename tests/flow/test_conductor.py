@@ -53,15 +53,10 @@ class Running:
         temporary.rename(self.notes / f"{key}.note")
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-m",
-            "tomofly.flow.process",
-            self.database.url,
-            str(self.bench.session_id),
-        ]
+        command = [sys.executable, "-m", "tomofly.flow.process", str(self.bench.session_id)]
+        environment = {**os.environ, "TOMOFLY_DATABASE": self.database.url}
         log = (self.folder / "conductor.log").open("ab")
-        process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        process = subprocess.Popen([*command, *options], stdout=log, stderr=log, env=environment)
         log.close()
         self.processes.append(process)
         return process

@@ -16,7 +16,7 @@ from tomofly.store import tables
 def example_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the stages of the example are installed: they load at once."""
     installed = tuple(Installed(stage, "tomofly-example") for stage in (BALANCE, LEDGER, NUMBER, REPORT))
-    monkeypatch.setattr("tomofly.flow.process.installed_stages", lambda: installed)
+    monkeypatch.setattr("tomofly.flow.workflows.installed_stages", lambda: installed)
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_the_home_is_what_is_given_then_what_the_environment_says(
 @pytest.fixture
 def moved(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A session that once moved raw data into its folder, though its settings say otherwise by now."""
-    monkeypatch.setattr("tomofly.flow.process.installed_stages", installed_stages)
+    monkeypatch.setattr("tomofly.flow.workflows.installed_stages", installed_stages)
     info = sessions.create_session(home, "moved", assignments=["transfer.mode=move"])
     settings.change_settings(home, "moved", ["transfer.mode=link"])
     for stage in ("transfer", "motion"):
@@ -218,7 +218,7 @@ def test_raw_data_go_only_when_that_is_asked_for(home: Home, moved: Path) -> Non
 def test_two_sessions_cannot_both_move_the_same_files(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tomofly.flow.process.installed_stages", installed_stages)
+    monkeypatch.setattr("tomofly.flow.workflows.installed_stages", installed_stages)
     source = f"source.pattern={tmp_path}/*.mrc"
     sessions.create_session(home, "one", assignments=[source])
     sessions.create_session(home, "two", assignments=[source])

@@ -30,9 +30,6 @@ from tomofly.store.intake import NewItem
 
 RECONCILE_S = 0.5
 HEARTBEAT_S = 2.0
-STALE_S = 20.0
-"""A heartbeat older than this is no sign of life."""
-
 STOP_GRACE_S = 10.0
 TURN_S = 0.05
 """How long reports gather before they are written down together."""

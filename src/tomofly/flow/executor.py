@@ -2,7 +2,10 @@
 
 import os
 import queue
+import signal
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,7 +61,8 @@ class DaskExecutor:
             if self._params.scheduler:
                 self._connected = _connect(self._params.scheduler)
             else:
-                self._cluster = _local_cluster(self._params, self._scratch)
+                with _interrupts_held_back():
+                    self._cluster = _local_cluster(self._params, self._scratch)
                 self._connected = Client(self._cluster, set_as_default=False)
         return self._connected
 
@@ -124,6 +128,19 @@ def _configure() -> None:
     )
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes and threads that Ctrl-C does not reach: the conductor decides when they end.
+
+    A blocked signal stays blocked in what is started meanwhile, and in workers started again later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _local_cluster(params: ResourceParams, scratch: Path) -> LocalCluster:
     workers = worker_count(params)
     total = params.memory_gb * 1e9 or 0.8 * psutil.virtual_memory().total
@@ -133,7 +150,7 @@ def _local_cluster(params: ResourceParams, scratch: Path) -> LocalCluster:
         processes=True,
         host="127.0.0.1",
         scheduler_port=0,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         memory_limit=int(total / workers),
         local_directory=str(scratch),
         resources={"compute": 1, "transfer": 2},

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tomofly.model import TomoflyError
 
+STALE_S = 20.0
+"""A conductor's heartbeat older than this is no sign of life."""
+
 
 def sweep(folder: Path) -> None:
     """Remove what attempts of an earlier conductor left, but not partial transfers."""

@@ -1,6 +1,11 @@
-"""A conductor as a process of its own: ``python -m tomofly.flow.process DATABASE_URL SESSION``."""
+"""A conductor as a process of its own: ``python -m tomofly.flow.process SESSION``.
+
+The database's URL comes in the environment (``TOMOFLY_DATABASE``): it may hold a password, and the
+arguments of a process are there for everybody to read.
+"""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -8,15 +13,11 @@ import threading
 import structlog
 
 from tomofly.flow.conductor import Conductor, RunOptions
-from tomofly.flow.graph import Workflow, build_workflow
+from tomofly.flow.workflows import workflow_of
 from tomofly.model import TomoflyError
-from tomofly.stages.registry import installed_stages
 from tomofly.store import Database, sessions
 
-
-def workflow_of(kind: str) -> Workflow:
-    """Give the workflow of a session kind, made of the stages that are installed."""
-    return build_workflow(kind, [installed.stage for installed in installed_stages()])
+DATABASE_VARIABLE = "TOMOFLY_DATABASE"
 
 
 def run_session(database: Database, session_id: int, options: RunOptions) -> str:
@@ -43,13 +44,15 @@ def _stop_signals() -> tuple[signal.Signals, ...]:
 def main(arguments: list[str] | None = None) -> int:
     """Run one session by its id; logs go to standard error."""
     parser = argparse.ArgumentParser(description="Run one tomofly session")
-    parser.add_argument("database")
     parser.add_argument("session", type=int)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--idle-timeout", type=float, default=None)
     given = parser.parse_args(arguments)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    database = Database(given.database)
+    url = os.environ.get(DATABASE_VARIABLE)
+    if not url:
+        parser.error(f"{DATABASE_VARIABLE} must hold the database's URL")
+    database = Database(url)
     try:
         run_session(database, given.session, RunOptions(given.once, given.idle_timeout))
     except TomoflyError as error:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tomofly.flow.engine import Engine, Scope
 from tomofly.flow.folder import only_conductor
-from tomofly.flow.process import workflow_of
+from tomofly.flow.workflows import workflow_of
 from tomofly.model import TomoflyError
-from tomofly.services.home import Home
+from tomofly.services.home import DATABASE_VARIABLE, Home
 from tomofly.services.sessions import (
     SessionInfo,
     make_folder,
@@ -190,14 +190,14 @@ def _write_session(home: Home, session_id: int, **values: object) -> None:
 def _launch(
     home: Home, info: SessionInfo, once: bool, idle_timeout_s: float | None
 ) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tomofly.flow.process", home.database_url, str(info.row.id)]
+    command = [sys.executable, "-m", "tomofly.flow.process", str(info.row.id)]
     command += ["--once"] if once else []
     command += ["--idle-timeout", str(idle_timeout_s)] if idle_timeout_s is not None else []
     make_folder(info.folder)
     with (info.folder / CONDUCTOR_LOG).open("ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            cwd=info.folder,
+            cwd=info.folder, env={**os.environ, DATABASE_VARIABLE: home.database_url},
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from tomofly.flow.graph import Workflow
 from tomofly.flow.planner import is_enabled
-from tomofly.flow.process import workflow_of
+from tomofly.flow.workflows import workflow_of
 from tomofly.model import Settings
 from tomofly.services.filters import final_stages
 from tomofly.services.home import Home

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tomofly._version import __version__
-from tomofly.flow.process import workflow_of
+from tomofly.flow.workflows import workflow_of
 from tomofly.model import TomoflyError
 from tomofly.services.home import Home, checked_folder, checked_name
 from tomofly.services.settings import check_source, prepared, refuse_shared_move

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tomofly.flow.graph import SHARED_SECTIONS, Workflow
-from tomofly.flow.process import workflow_of
+from tomofly.flow.workflows import workflow_of
 from tomofly.model import Settings, StageParams, TomoflyError
 from tomofly.model.sections import watched_folder
 from tomofly.services.home import Home

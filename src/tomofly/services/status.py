@@ -4,7 +4,7 @@ import os
 import socket
 from typing import Literal
 
-from tomofly.flow.conductor import STALE_S
+from tomofly.flow.folder import STALE_S
 from tomofly.store import SessionRow
 
 Status = Literal[

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomofly.flow.graph import Workflow
-from tomofly.flow.process import workflow_of
+from tomofly.flow.workflows import workflow_of
 from tomofly.model import TomoflyError
 from tomofly.services.filters import final_stages, metrics_of, no_filter, parse_filters, parse_order
 from tomofly.services.home import Home
