@@ -201,7 +201,9 @@ def _item_log(path: Path) -> Iterator[logging.Logger]:
     try:
         yield logger
     finally:
-        handler.close()
+        # Closing writes what is left: on a full disk that fails, and must not hide the task's own report.
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 class _LateFile(logging.FileHandler):

@@ -6,6 +6,8 @@ when it is complete, ``report`` writes a line about a ledger, and ``balance`` ke
 """
 
 import json
+import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +57,7 @@ def read_number(item: ItemRef, params: NumberParams, ctx: StageContext) -> Outco
     if item.source is None:
         raise BadInput("a note needs a file")
     text = item.source.read_text()
-    if text.strip() == "crash":
-        raise RuntimeError("this note always crashes its reader")
+    _misbehave(text.strip(), ctx)
     try:
         value = float(text) * params.factor
     except ValueError:
@@ -67,6 +68,16 @@ def read_number(item: ItemRef, params: NumberParams, ctx: StageContext) -> Outco
     copy.write_text(repr(value))
     ctx.log.info("read %s", value)
     return Outcome({"number": copy}, {"value": value})
+
+
+def _misbehave(text: str, ctx: StageContext) -> None:
+    """Do what notes for the tests of faults ask for."""
+    if text == "crash":
+        raise RuntimeError("this note always crashes its reader")
+    if text == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if text == "fill":
+        ctx.new_file(".large").write_bytes(bytes(64_000_000))
 
 
 def ledger_of(item: ItemRef) -> str | None:
