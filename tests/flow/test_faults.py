@@ -74,18 +74,15 @@ def test_a_full_disk_pauses_the_session_until_there_is_room(running: Running, sm
     assert running.count("failed") == 0 and running.processes[-1].poll() is None
 
 
-def test_a_disk_that_turns_read_only_pauses_the_session(running: Running, small_disk: Path) -> None:
-    running.write("A_0", 0)
-    running.start()
-    running.wait(lambda: running.count() == 1)
+def test_a_read_only_destination_is_refused_in_clear_words(running: Running, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for i in range(1, 4):
-        running.write(f"A_{i}", i)
-    running.wait(lambda: bool(_alerts(running, "disk")))
-    assert running.count("failed") == 0
+    running.write("A_0", 0)
+    assert running.start("--once").wait(timeout=60) == 1
+    said = (running.folder / "conductor.log").read_text()
+    assert "cannot be written: Read-only file system. Choose another folder." in said
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    running.wait(lambda: running.count() == 4)
-    assert running.count("failed") == 0 and running.processes[-1].poll() is None
+    running.run("--once")
+    assert running.count() == 1
 
 
 def test_two_sessions_on_one_folder_both_finish(
