@@ -47,8 +47,16 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(INSTALL) --editable '.[dev,docs]'
 	@touch $@ $(VENV)/.ready
 
+# The first use of a kernel compiles it; a session of one small movie does that once, before anybody waits for it.
+$(VENV)/.compiled: $(VENV)/.ready
+	@echo "Compiling the numerical kernels, once: about a minute"
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	  { $(BIN)/tomofly demo spa --headless --items 1 --detector 512x512 --home "$$folder/home" --out "$$folder/demo" \
+	    >"$$folder/log" 2>&1 || { cat "$$folder/log" >&2; exit 1; }; }
+	@touch $@
+
 .PHONY: install
-install: $(VENV)/.ready ## Install tomofly into .venv
+install: $(VENV)/.compiled ## Install tomofly into .venv
 
 .PHONY: install-dev
 install-dev: $(VENV)/.ready-dev ## The same, with what tests and documentation need
@@ -76,10 +84,12 @@ system-packages:
 # ---- what it is for ----
 
 .PHONY: demo
-demo: $(VENV)/.ready ## Show a simulated session from first frame to export
-	@mkdir -p $(DEMO_OUT) && cd $(DEMO_OUT) && "$(abspath $(BIN))/tomofly" demo spa $(DEMO_OPTIONS)
+demo: $(VENV)/.compiled ## Show a simulated session from first frame to export
+	@mkdir -p $(DEMO_OUT)
+	@cd $(DEMO_OUT) && TOMOFLY_HOME="$${TOMOFLY_HOME:-$$PWD/home}" "$(abspath $(BIN))/tomofly" demo spa $(DEMO_OPTIONS)
 	@echo
-	@echo "It is all below $(DEMO_OUT)/. The commands above are in $(BIN)/."
+	@echo "It is all below $(DEMO_OUT)/. To ask more about the session, first say where it is known, and where tomofly is:"
+	@echo "  export TOMOFLY_HOME=$${TOMOFLY_HOME:-$(abspath $(DEMO_OUT))/home} PATH=$(abspath $(BIN)):\$$PATH"
 	@echo "With your own movies: $(BIN)/tomofly run spa --source '/data/**/*.tiff' --out my-session"
 
 .PHONY: check

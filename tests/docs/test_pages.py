@@ -103,7 +103,7 @@ def test_the_reference_has_every_parameter_metric_and_command() -> None:
             names = [f"{installed.stage.name}.{name}" for name in installed.stage.params.model_fields]
             for name in [*names, *(metric.name for metric in installed.stage.metrics)]:
                 assert f"`{name}`" in page
-    for command in ("demo spa", "run spa", "session create", "session logs", "export", "stages"):
+    for command in ("demo spa", "run", "session create", "session logs", "export", "stages"):
         assert f"# tomofly {command}\n" in pages["commands"]
 
 
