@@ -110,9 +110,11 @@ def _batch(running: Running, contents: dict[str, object]) -> dict[tuple[str, str
 
 def _comparable(results: dict[tuple[str, str, str], tuple[object, ...]]) -> dict[object, object]:
     """Results without their names: the content of a real file is known by its time, too."""
-    return {
-        key: (state, reason, metrics, files) for key, (state, _, _, reason, metrics, files) in results.items()
-    }
+    comparable: dict[object, object] = {}
+    for key, (state, _, _, reason, metrics, files) in results.items():
+        assert isinstance(files, dict)
+        comparable[key] = (state, reason, metrics, {Path(path).name: text for path, text in files.items()})
+    return comparable
 
 
 def test_kill_9_of_conductor_and_workers_changes_no_result(running: Running) -> None:
