@@ -79,9 +79,7 @@ def _run(database: Database, session_id: int, items: int, offered: int) -> tuple
     )
     meter.conductor = conductor
     for start in range(0, offered, 1000):
-        batch = [
-            NewItem("item", f"item_{i:06d}", "", "1") for i in range(start, min(start + 1000, offered))
-        ]
+        batch = [NewItem("item", f"item_{i:06d}", "", "1") for i in range(start, min(start + 1000, offered))]
         conductor.engine.register(batch, time.time())
     began, cpu = time.monotonic(), time.thread_time()
     conductor.run()
