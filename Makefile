@@ -66,9 +66,9 @@ install-dev: $(VENV)/.ready-dev ## The same, with what tests and documentation n
 define apt_install
 if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   lists=/tmp/tomofly-apt-lists-$$PPID; \
-  if [ ! -e "$$lists" ]; then echo "Fetching the lists of system packages"; apt-get update -qq </dev/null && touch "$$lists"; fi; \
+  if [ ! -e "$$lists" ]; then echo "Fetching the lists of system packages"; timeout 120 apt-get update -qq </dev/null && touch "$$lists"; fi; \
   echo "Installing $(1)"; \
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) </dev/null >/dev/null \
+  DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends $(1) </dev/null >/dev/null \
     || echo "$(1) could not be installed" >&2; \
 fi
 endef
