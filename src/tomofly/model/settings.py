@@ -54,22 +54,12 @@ class Settings:
         return self.validate(self.kind, {n: type(s) for n, s in self.sections.items()}, document)
 
 
-def _parse(assignment: str) -> tuple[str, str, Any]:
+def _parse(assignment: str) -> tuple[str, str, str]:
     left, equals, text = assignment.partition("=")
     section, dot, name = left.strip().partition(".")
     if not (equals and dot and name):
         raise TomoflyError(f"'{assignment}' is no setting", "Write it as section.name=value")
-    return section, name, _value(text.strip())
-
-
-def _value(text: str) -> Any:
-    """Read a value as typed: ``a,b`` is a list; pydantic converts numbers and booleans."""
-    stripped = text.strip("()[]") if text[:1] in "([" else text
-    if text in ("none", "None", "null"):
-        return None
-    if stripped != text or "," in text:
-        return [part.strip() for part in stripped.split(",") if part.strip()]
-    return text
+    return section, name, text.strip()
 
 
 def _section(name: str, model: type[StageParams], values: Any) -> StageParams:
