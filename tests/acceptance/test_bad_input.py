@@ -1,5 +1,6 @@
 """Every kind of bad movie in one folder with good ones: each says what is wrong, the good ones are done."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def _write_bad_movies(folder: Path) -> None:
     broken = good.astype(np.float32)
     broken[2, 100:110, 100:120] = np.nan
     _write_mrc(folder / "nan.mrc", broken)
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.mrc")).write_bytes(whole)
     _write_mrc(folder / "all_zero.mrc", np.zeros_like(good, dtype=np.int16))
     _write_mrc(folder / "saturated.mrc", np.minimum(good.astype(np.int32) * 100, 127).astype(np.int8))
     _write_mrc(folder / "wrong_size.mrc", good[:, :300, :333].astype(np.int16))
@@ -48,6 +50,7 @@ EXPECTED = {
     "empty.mrc": ("empty",),
     "header_only.mrc": ("bytes",),
     "noise.mrc": ("noise.mrc",),
+    r"caf\xe9.mrc": ("UTF-8",),
     "wrong_mode.mrc": ("mode", "complex"),
     "nan.mrc": ("NaN", "number"),
     "all_zero.mrc": ("zero",),

@@ -6,8 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from tomofly.flow.watch import Arrival, Watcher
+import structlog
 
+from tomofly.flow.watch import Arrival, Watcher
+from tomofly.store.intake import NewItem
+
+log = structlog.get_logger(__name__)
 S = TypeVar("S")
 
 
@@ -20,6 +24,7 @@ class Arrivals:
         self._thread: threading.Thread | None = None
         self._watcher: Watcher | None = None
         self._pending = 0
+        self._failure = ""
         self.looked = False
 
     @property
@@ -30,7 +35,8 @@ class Arrivals:
     @property
     def problem(self) -> str:
         """What is wrong with the source, if anything."""
-        return "" if self._watcher is None else self._watcher.problem
+        watched = "" if self._watcher is None else self._watcher.problem
+        return self._failure or watched
 
     @property
     def waiting(self) -> bool:
@@ -49,9 +55,14 @@ class Arrivals:
 
     def _look(self, watcher: Watcher, end: threading.Event, poll_s: float, impatient: bool) -> None:
         while not end.is_set():
-            for arrival in watcher.poll(time.time(), impatient=impatient):
-                self._found.put(arrival)
-            self._pending = watcher.pending
+            try:
+                for arrival in watcher.poll(time.time(), impatient=impatient):
+                    self._found.put(arrival)
+                self._pending = watcher.pending
+                self._failure = ""
+            except Exception as error:  # the rim of this thread: looking goes on, and says what is wrong
+                log.exception("looking at the source failed")
+                self._failure = f"Looking at the source failed ({error!r}). It is tried again."
             self.looked = True
             end.wait(poll_s)
 
@@ -64,6 +75,20 @@ class Arrivals:
         self._end.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
+
+
+def new_item(kind: str, arrival: Arrival, *, live: bool) -> NewItem:
+    """Make an item of a file that has arrived; one whose name no database can hold will fail, visibly."""
+    key, source = _spelled(arrival.key), _spelled(str(arrival.path))
+    attributes = {}
+    if source != str(arrival.path):
+        attributes["unusable"] = f"The name of the file {source} is not UTF-8. Rename it."
+    return NewItem(kind, key, source, arrival.content, attributes, arrival.acquired_at, live)
+
+
+def _spelled(name: str) -> str:
+    """Spell bytes of a name that are no text as ``\\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def drained(source: "queue.SimpleQueue[S]") -> Iterator[S]:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from tomofly.flow.arrivals import Arrivals, drained
+from tomofly.flow.arrivals import Arrivals, drained, new_item
 from tomofly.flow.engine import Engine, Scope
 from tomofly.flow.executor import DaskExecutor, Executor
 from tomofly.flow.folder import is_writable, only_conductor, sweep
@@ -26,7 +26,6 @@ from tomofly.flow.space import SpaceGuard, free_space
 from tomofly.flow.watch import Watcher
 from tomofly.model import ResourceParams, Settings, SourceParams
 from tomofly.store import Database, SessionRow, TrackRow, intake, retry_while_locked, sessions
-from tomofly.store.intake import NewItem
 
 RECONCILE_S = 0.5
 HEARTBEAT_S = 2.0
@@ -182,13 +181,7 @@ class Conductor:
         if arrivals:
             self._last_arrival = now
             self.engine.set_closed(False)
-        items = [
-            NewItem(
-                self.workflow.root_kind, a.key, str(a.path), a.content, acquired_at=a.acquired_at,
-                live=a.acquired_at >= self._began,
-            )
-            for a in arrivals
-        ]  # fmt: skip
+        items = [new_item(self.workflow.root_kind, a, live=a.acquired_at >= self._began) for a in arrivals]
         return self.engine.register(items, now)
 
     def _commit(self, reports: Sequence[TaskReport], now: float) -> None:

@@ -108,6 +108,8 @@ def run_task(order: TaskOrder) -> TaskReport:
 
 def _call(order: TaskOrder, log: logging.Logger) -> Outcome:
     stage = order.stage
+    if "unusable" in order.item.attributes:
+        raise BadInput(str(order.item.attributes["unusable"]))
     params = stage.params.model_validate(order.params)
     context = StageContext(
         stage=stage.name,
