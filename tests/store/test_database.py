@@ -145,6 +145,28 @@ def test_a_lock_that_lasts_is_told_of_with_what_to_do() -> None:
         retry_while_locked(work, give_up_s=0.0)
 
 
+@pytest.mark.parametrize(
+    "words", ["database or disk is full", "disk I/O error", "could not extend file: No space left on device"]
+)
+def test_a_full_disk_under_the_database_is_waited_out_like_a_lock(
+    words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("tomofly.store.database.time.sleep", slept.append)
+
+    def work() -> str:
+        if len(slept) < 5:
+            raise OperationalError("INSERT", {}, sqlite3.OperationalError(words))
+        return "done"
+
+    assert retry_while_locked(work) == "done"
+    assert len(slept) == 5
+    assert [record.getMessage().count(words) for record in caplog.records] == [1], "said once"
+    slept.clear()
+    with pytest.raises(TomoflyError, match=r"takes nothing for 0 s\. Make room"):
+        retry_while_locked(work, give_up_s=0.0)
+
+
 def test_other_troubles_of_the_database_are_not_retried() -> None:
     tries = []
 

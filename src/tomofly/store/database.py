@@ -1,8 +1,10 @@
 """Opening the database: SQLite by default, PostgreSQL by URL; migrations are applied on opening."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,8 @@ from sqlalchemy.exc import OperationalError
 from tomofly.model import TomoflyError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30.0
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -51,24 +55,60 @@ class Database:
         self.engine.dispose()
 
 
-def retry_while_locked(work: Callable[[], T], *, give_up_s: float = 300.0) -> T:
-    """Do ``work`` again while another process holds the database locked, for at most ``give_up_s``.
+@dataclass(frozen=True)
+class _Obstacle:
+    """What passes by itself, or once somebody has acted: words of the database, and how to wait for it."""
 
-    Raises TomoflyError when the lock outlasts that.
+    signs: tuple[str, ...]
+    what: str
+    do: str
+    patience_s: float
+    pause_s: float
+
+
+_LOCK = _Obstacle(
+    ("locked", "busy"),
+    "The database has been locked by another program",
+    "Close whatever holds it, then start the session again: nothing is lost",
+    300.0,
+    0.1,
+)
+_DISK = _Obstacle(
+    ("disk is full", "disk i/o error", "no space left", "could not extend file", "diskfull"),
+    "The disk of the database takes nothing",
+    "Make room on it, then start the session again: nothing is lost",
+    24 * 3600.0,
+    2.0,
+)
+
+
+def retry_while_locked(work: Callable[[], T], *, give_up_s: float | None = None) -> T:
+    """Do ``work`` again while the database is locked, or its disk full or out of reach.
+
+    Waits for at most ``give_up_s``: without it five minutes for a lock, a day for the disk, which a person
+    must see to. Raises TomoflyError when the obstacle outlasts that.
     """
-    end = time.monotonic() + give_up_s
+    begin = time.monotonic()
+    told = False
     while True:
         try:
             return work()
         except OperationalError as error:
-            if "locked" not in str(error).lower() and "busy" not in str(error).lower():
+            obstacle = _obstacle(error)
+            if obstacle is None:
                 raise
-            if time.monotonic() > end:
-                raise TomoflyError(
-                    f"The database has been locked by another program for {give_up_s:.0f} s",
-                    "Close whatever holds it, then start the session again: nothing is lost",
-                ) from error
-            time.sleep(0.1)
+            patience = obstacle.patience_s if give_up_s is None else give_up_s
+            if time.monotonic() - begin > patience:
+                raise TomoflyError(f"{obstacle.what} for {patience:.0f} s", obstacle.do) from error
+            if obstacle is _DISK and not told:
+                told = True
+                log.warning("The disk of the database takes nothing, waiting: %s", error.orig)
+            time.sleep(min(obstacle.pause_s, patience))
+
+
+def _obstacle(error: OperationalError) -> _Obstacle | None:
+    text = f"{type(error.orig).__name__} {error.orig}".lower()
+    return next((o for o in (_LOCK, _DISK) if any(sign in text for sign in o.signs)), None)
 
 
 def _create_engine(url: str) -> Engine:
