@@ -1,5 +1,6 @@
 """Tasks on real Dask workers: what comes back, what is lost, and what is left behind."""
 
+import errno
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ import pytest
 from distributed import LocalCluster
 from tomofly_example import NUMBER, NumberParams
 
-from tomofly.flow.executor import DaskExecutor
+from tomofly.flow.executor import DaskExecutor, _loss
 from tomofly.flow.runner import TaskOrder, TaskReport
 from tomofly.model import ItemRef, ResourceParams, TomoflyError
 
@@ -92,6 +93,17 @@ def test_a_scheduler_that_runs_already_is_used_and_left_running(tmp_path: Path) 
         assert _reports(executor, 1)[1].outcome is not None
         executor.close()
         assert len(cluster.scheduler_info["workers"]) == 1
+
+
+def test_a_disk_that_is_full_is_not_the_fault_of_the_task_that_met_it(tmp_path: Path) -> None:
+    class Failed:
+        status = "error"
+
+        def exception(self) -> Exception:
+            return OSError(errno.ENOSPC, "No space left on device")
+
+    report = _loss(_order(tmp_path, 1, "13"), Failed())  # type: ignore[arg-type]
+    assert report.storage and not report.lost and not report.permanent
 
 
 def test_a_scheduler_that_does_not_answer_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

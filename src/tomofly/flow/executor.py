@@ -13,7 +13,7 @@ import dask
 import psutil
 from distributed import Client, Future, KilledWorker, LocalCluster
 
-from tomofly.flow.runner import TaskOrder, TaskReport, run_task
+from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, run_task, writable_text
 from tomofly.model import ResourceParams, TomoflyError
 
 CONNECT_TIMEOUT_S = 20
@@ -111,7 +111,9 @@ def worker_count(params: ResourceParams) -> int:
 def _loss(order: TaskOrder, future: Future[TaskReport]) -> TaskReport:
     error = future.exception() if future.status == "error" else None
     if error is not None and not isinstance(error, KilledWorker):
-        return TaskReport(order, 0.0, 0.0, "", reason=f"The task could not be handed over: {error!r}")
+        reason = writable_text(f"The task could not be handed over: {error!r}")
+        storage = is_storage_trouble(error, order.folder)
+        return TaskReport(order, 0.0, 0.0, "", reason=reason, storage=storage)
     reason = "The worker process died, killed by the system or out of memory"
     return TaskReport(order, 0.0, 0.0, "", reason=reason, lost=True)
 
