@@ -170,3 +170,8 @@ def test_an_error_says_what_happened_and_what_to_do() -> None:
 )
 def test_the_watched_folder_is_what_stands_before_the_first_wildcard(pattern: str, folder: str) -> None:
     assert watched_folder(pattern) == Path(folder)
+
+
+def test_a_question_in_an_error_ends_as_one() -> None:
+    assert str(TomoflyError("There is no x.", "Did you mean 'y'?")) == "There is no x. Did you mean 'y'?"
+    assert str(TomoflyError("There is no x", "Look again")) == "There is no x. Look again."

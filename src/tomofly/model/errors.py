@@ -13,7 +13,11 @@ class TomoflyError(Exception):
         super().__init__(what, do)
 
     def __str__(self) -> str:
-        return f"{self.what}. {self.do}." if self.do else f"{self.what}."
+        return " ".join(_sentence(part) for part in (self.what, self.do) if part)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!")) else f"{text}."
 
 
 class BadInput(TomoflyError):
