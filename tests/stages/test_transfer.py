@@ -95,7 +95,8 @@ def test_a_moved_movie_stays_until_its_copy_is_committed(movie: Path, session: P
     xml = movie.with_suffix(".xml")
     xml.write_text("<a/>")
     outcome = run(item(movie), session, "move")
-    assert outcome.discard == (movie, xml)
+    assert [spent.path for spent in outcome.discard] == [movie, xml]
+    assert all(spent.is_unchanged(spent.path.stat()) for spent in outcome.discard)
     assert movie.exists()
     assert xml.exists()
     assert run(item(movie), session, "copy", attempt=2).discard == ()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, RowMapping
 
+from tomofly.flow.moves import Move, Moves, moves_of
 from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, writable_text
-from tomofly.model import FoldStage, fingerprint
+from tomofly.flow.superseded import keep_earlier
+from tomofly.model import Flag, FoldStage, fingerprint
 from tomofly.store import dispatch, intake
 from tomofly.store.dispatch import Done, Failed, StoredProduct
 
@@ -29,6 +31,8 @@ class Committer:
 
     def __init__(self, scope: "Scope") -> None:
         self._scope = scope
+        self._moves = Moves(scope.folder)
+        self._under_way: dict[int, Move] = {}
 
     def still_wanted(self, connection: Connection, reports: Sequence[TaskReport]) -> list[TaskReport]:
         """Keep the reports of what is still asked for: settings or inputs may have changed meanwhile."""
@@ -41,8 +45,8 @@ class Committer:
         folders: set[Path] = set()
         for report in reports:
             try:
-                folders |= self._place(report)
-                placed.append(report)
+                flags = self._place(report, folders)
+                placed.append(_flagged(report, flags))
             except OSError as error:
                 reason = writable_text(f"The product could not be put in place: {error}")
                 storage = is_storage_trouble(error, self._scope.folder)
@@ -51,13 +55,27 @@ class Committer:
             _fsync_folder(folder)
         return placed
 
-    def _place(self, report: TaskReport) -> set[Path]:
-        folders = set()
+    def _place(self, report: TaskReport, folders: set[Path]) -> list[Flag]:
+        """Move products to their final names, in ``folders``; say what of earlier data was put aside."""
+        aside: list[Path] = []
         for _, path, final in self._places(report):
             final.parent.mkdir(parents=True, exist_ok=True)
+            if not self.may_delete(report.order.stage.name):
+                aside += keep_earlier(path, final)
             path.replace(final)
             folders.add(final.parent)
-        return folders
+        self._note_move(report)
+        names = ", ".join(str(path.relative_to(self._scope.folder)) for path in aside)
+        message = f"Different data came under the same name earlier; they are kept in {names}"
+        return [Flag("superseded_data_kept", message)] if aside else []
+
+    def _note_move(self, report: TaskReport) -> None:
+        order = report.order
+        if report.outcome is not None and report.outcome.discard:
+            finals = [final for _, _, final in self._places(report)]
+            move = moves_of(finals, order.task_id, order.wanted, report.outcome.discard)
+            self._moves.note(move)
+            self._under_way[order.task_id] = move
 
     def _places(self, report: TaskReport) -> Iterator[tuple[str, Path, Path]]:
         """Give the name of each product, where its task wrote it, and where it belongs."""
@@ -78,7 +96,7 @@ class Committer:
         storage = [r.order.task_id for r in reports if r.storage]
         dispatch.requeue(connection, storage, "waits for the disk")
         done = [self._done(report) for report in reports if report.outcome is not None]
-        obsolete = _obsolete(connection, done)
+        obsolete = self._obsolete(connection, done)
         dispatch.commit_done(connection, self._scope.session_id, done)
         failed = [_failed(r, now) for r in reports if r.outcome is None and not r.storage]
         written = dispatch.commit_failed(connection, failed, MAX_LOSSES, self._retries())
@@ -91,6 +109,14 @@ class Committer:
         self.tell_parents(connection, moves)
         intake.touch_items(connection, [r.order.item_id for r in reports])
         return obsolete
+
+    def _obsolete(self, connection: Connection, done: Sequence[Done]) -> list[str]:
+        """Give the files that the new results do not have; of what may be an only copy, links alone."""
+        earlier = dispatch.product_paths(connection, [d.task_id for d in done if self.may_delete(d.stage)])
+        raw = dispatch.product_paths(connection, [d.task_id for d in done if not self.may_delete(d.stage)])
+        links = [path for path in raw if (self._scope.folder / path).is_symlink()]
+        present = {product.path for d in done for product in d.products}
+        return [path for path in (*earlier, *links) if path not in present]
 
     def _forget(self, connection: Connection, void: Sequence[Failed]) -> list[str]:
         """Forget what failed tasks once left; give the paths of the files that may go with it."""
@@ -163,8 +189,22 @@ class Committer:
         for path in obsolete:
             discard_file(self._scope.folder / path)
         for report in reports:
-            for source in report.outcome.discard if report.outcome is not None else ():
-                discard_file(source)
+            move = self._under_way.pop(report.order.task_id, None)
+            if move is not None and report.outcome is not None:
+                self._moves.finish(move)
+
+    def finish_moves(self, connection: Connection) -> None:
+        """Delete the sources of results that an earlier conductor committed, and forget its other notes."""
+        noted = list(self._moves.noted())
+        for start in range(0, len(noted), 500):
+            part = noted[start : start + 500]
+            rows = dispatch.wanted_now(connection, [move.task_id for move in part])
+            for move in part:
+                row = rows.get(move.task_id)
+                if row is not None and (row["state"], row["fingerprint"]) == ("done", move.wanted):
+                    self._moves.finish(move)
+                else:
+                    self._moves.forget(move)
 
     def remove_work(self, reports: Sequence[TaskReport]) -> None:
         """Remove the work folders of attempts that have ended, and partial files that were completed."""
@@ -192,10 +232,10 @@ def _failed(report: TaskReport, now: float) -> Failed:
     )  # fmt: skip
 
 
-def _obsolete(connection: Connection, done: Sequence[Done]) -> list[str]:
-    earlier = dispatch.product_paths(connection, [d.task_id for d in done])
-    present = {product.path for d in done for product in d.products}
-    return [path for path in earlier if path not in present]
+def _flagged(report: TaskReport, flags: Sequence[Flag]) -> TaskReport:
+    if report.outcome is None or not flags:
+        return report
+    return replace(report, outcome=replace(report.outcome, flags=(*report.outcome.flags, *flags)))
 
 
 def refused(report: TaskReport, error: Exception) -> TaskReport:

@@ -118,8 +118,17 @@ class Engine:
             sessions.update_session(connection, session_id, planned=signature)
 
     def recover(self) -> int:
-        """Queue again what an earlier conductor left running; give how many tasks that were."""
+        """Queue again what an earlier conductor left running; give how many tasks that were.
+
+        Sources whose move was committed, but which it did not come to delete, are deleted now.
+        """
+        retry_while_locked(self.finish_moves)
         return retry_while_locked(self._recover)
+
+    def finish_moves(self) -> None:
+        """Delete the sources of moves that were committed by an earlier conductor."""
+        with self.database.read() as connection:
+            self._committer.finish_moves(connection)
 
     def _recover(self) -> int:
         with self.database.begin() as connection:

@@ -4,7 +4,7 @@ from tomofly.model.errors import BadInput, TomoflyError
 from tomofly.model.fingerprint import fingerprint
 from tomofly.model.items import GroupState, ItemRef, Member, MemberState
 from tomofly.model.parameters import StageParams, SwitchableParams, parameter, result_parameters
-from tomofly.model.results import Flag, Outcome, Result
+from tomofly.model.results import Flag, Outcome, Result, Spent
 from tomofly.model.sections import GainParams, MicroscopeParams, ResourceParams, SourceParams
 from tomofly.model.settings import Settings
 from tomofly.model.stage import (
@@ -41,6 +41,7 @@ __all__ = [
     "Settings",
     "Shape",
     "SourceParams",
+    "Spent",
     "Stage",
     "StageContext",
     "StageParams",

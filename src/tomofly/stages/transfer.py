@@ -135,7 +135,7 @@ def _copy(pieces: list[Piece], params: TransferParams, ctx: StageContext) -> Out
         _products(pieces),
         metrics,
         content=f"xxh3:{movie.checksum}",
-        discard=tuple(piece.source for piece in pieces) if moving else (),
+        discard=tuple(copy.source for copy in copies) if moving else (),
     )
 
 

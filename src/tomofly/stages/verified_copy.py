@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from tomofly.model import TomoflyError
+from tomofly.model import Spent, TomoflyError
 
 CHUNK_BYTES = 4 << 20
 """Read and written at once: large enough for the disk and the network to run at full speed."""
@@ -31,13 +31,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 class Copied:
     """A finished copy: its xxh3-128 checksum, its bytes, and how many of them an earlier attempt had left.
 
-    ``seconds`` is the time of the copying alone, without the verification.
+    ``seconds`` is the time of the copying alone, without the verification. ``source`` is what was copied.
     """
 
     checksum: str
     size: int
     resumed: int
     seconds: float
+    source: Spent
 
 
 def copy_verified(source: Path, target: Path, partial: Path, log: Logger, *, verify: bool = True) -> Copied:
@@ -72,7 +73,16 @@ def copy_verified(source: Path, target: Path, partial: Path, log: Logger, *, ver
         os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
         partial.replace(target)
         sums.unlink(missing_ok=True)
-    return Copied(digest.hexdigest(), before.st_size, resumed, seconds)
+    copied = Spent(source, before.st_size, before.st_mtime_ns, before.st_ino)
+    return Copied(digest.hexdigest(), before.st_size, resumed, seconds, copied)
+
+
+def checksum(path: Path) -> str:
+    """Give the xxh3-128 checksum of a file."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as opened:
+        _hash_range(opened.fileno(), digest, 0, os.fstat(opened.fileno()).st_size)
+    return digest.hexdigest()
 
 
 @contextmanager
