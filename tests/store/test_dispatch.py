@@ -296,9 +296,15 @@ def test_a_cost_per_event_does_not_grow_with_the_fold(new_database, tmp_path: Pa
     with database.read() as connection:
         m = t.members.c
         for condition in (m.consumed == "", m.consumed >= ""):
-            query = select(m.child_id).where(m.parent_id == 1, m.state.in_(["waiting", "done"]), condition)
+            mine = (m.parent_id == 1, m.excluded.is_(False), m.state.in_(["waiting", "done"]))
+            query = select(m.child_id).where(*mine, condition)
             plan = connection.exec_driver_sql(
                 f"EXPLAIN QUERY PLAN {query.compile(connection, compile_kwargs={'literal_binds': True})}"
             ).all()
-            assert "parent_id=? AND state=? AND consumed" in plan[0][3]
+            assert "parent_id=? AND excluded=? AND state=? AND consumed" in plan[0][3]
+        query = select(m.child_id).where(m.parent_id == 1, m.excluded.is_(True), m.consumed.is_not(None))
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {query.compile(connection, compile_kwargs={'literal_binds': True})}"
+        ).all()
+        assert "parent_id=? AND excluded=?" in plan[0][3], "only what is left out is looked at"
     database.close()

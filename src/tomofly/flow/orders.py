@@ -95,8 +95,6 @@ class OrderBook:
         elements = planning.fold_elements(connection, row["item_id"], only_new=only_new)
         ids = [child for child, _, _ in elements]
         items = planning.items_by_id(connection, ids)
-        if isinstance(stage, GroupStage):
-            ids = [child for child in ids if not items[child]["excluded"]]
         need = stage.needs[0]
         results = dispatch.results_of(connection, ids, [need])
         members = tuple(

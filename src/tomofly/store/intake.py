@@ -94,7 +94,7 @@ def add_members(connection: Connection, rows: Iterable[tuple[int, int, str]]) ->
         connection,
         t.members,
         [
-            {"parent_id": parent, "child_id": child, "stage": stage, "state": "waiting"}
+            {"parent_id": parent, "child_id": child, "stage": stage, "state": "waiting", "excluded": False}
             for parent, child, stage in wanted
         ],
     )

@@ -89,6 +89,7 @@ def members_of(connection: Connection, parent_id: int) -> list[RowMapping]:
 class FoldCounts:
     """How many elements of a fold are new (counted up to a limit), and whether any changed or is open.
 
+    Elements left out by hand do not count, but one that the checkpoint holds is a change.
     ``redoing``: elements that the checkpoint holds are being made again.
     """
 
@@ -102,13 +103,15 @@ class FoldCounts:
 def fold_counts(connection: Connection, parent_id: int, limit: int) -> FoldCounts:
     """Count the elements of a fold without reading them all."""
     m = t.members.c
-    mine = m.parent_id == parent_id
+    mine = and_(m.parent_id == parent_id, m.excluded.is_(False))
+    left_out = and_(m.parent_id == parent_id, m.excluded.is_(True))
     new = select(m.child_id).where(mine, m.state == "done", m.consumed.is_(None)).limit(limit).subquery()
     settled = m.state.in_(["done", "failed", "skipped"])
     moving = m.state.in_(["waiting", "queued", "running"])
     return FoldCounts(
         fresh=connection.scalar(select(func.count()).select_from(new)) or 0,
-        changed=_any(connection, mine, settled, m.consumed == OUTDATED),
+        changed=_any(connection, mine, settled, m.consumed == OUTDATED)
+        or _any(connection, left_out, m.consumed.is_not(None)),
         redoing=_any(connection, mine, moving, m.consumed >= ""),
         unsettled=_any(connection, mine, moving),
         any_done=_any(connection, mine, m.state == "done"),
@@ -120,11 +123,18 @@ def _any(connection: Connection, *conditions: Any) -> bool:
 
 
 def fold_elements(connection: Connection, parent_id: int, *, only_new: bool) -> list[tuple[int, str, str]]:
-    """Give (item id, key, identity) of a fold's elements that have a result, in the order of their keys."""
+    """Give (item id, key, identity) of the elements that have a result, in the order of their keys.
+
+    What was left out by hand is not among them.
+    """
     query = (
         select(t.members.c.child_id, t.items.c.key, t.members.c.identity)
         .join(t.items, t.items.c.id == t.members.c.child_id)
-        .where(t.members.c.parent_id == parent_id, t.members.c.state == "done")
+        .where(
+            t.members.c.parent_id == parent_id,
+            t.members.c.excluded.is_(False),
+            t.members.c.state == "done",
+        )
         .order_by(t.items.c.key)
     )
     if only_new:

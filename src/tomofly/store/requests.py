@@ -23,10 +23,12 @@ def find_items(connection: Connection, session_id: int, keys: Sequence[str]) -> 
 
 
 def set_excluded(connection: Connection, item_ids: Sequence[int], reason: str) -> None:
-    """Leave items out for a reason, or take them in again with an empty one; their groups are told."""
+    """Leave items out for a reason, or take them in again with an empty one; groups and folds are told."""
     for start in range(0, len(item_ids), CHUNK):
         part = list(item_ids[start : start + CHUNK])
         connection.execute(update(t.items).where(t.items.c.id.in_(part)).values(excluded=reason))
+        mine = t.members.c.child_id.in_(part)
+        connection.execute(update(t.members).where(mine).values(excluded=bool(reason)))
         parents = select(t.members.c.parent_id).where(t.members.c.child_id.in_(part))
         touch_items(connection, connection.scalars(parents))
 

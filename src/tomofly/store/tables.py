@@ -146,8 +146,10 @@ members = Table(
     Column("state", String(20), nullable=False),
     Column("identity", String(64)),
     Column("consumed", String(64)),
+    # As the item itself says; kept here as well, so that a large fold is counted by its index alone.
+    Column("excluded", Boolean, nullable=False, default=False),
     Index(None, "child_id", "stage"),
-    Index(None, "parent_id", "state", "consumed"),
+    Index(None, "parent_id", "excluded", "state", "consumed"),
 )
 
 products = Table(
@@ -158,6 +160,7 @@ products = Table(
     Column("path", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     UniqueConstraint("task_id", "name"),
+    Index(None, "path"),
 )
 
 metrics = Table(
