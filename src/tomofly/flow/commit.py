@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Connection, RowMapping
 
 from tomofly.flow.moves import Move, Moves, moves_of
+from tomofly.flow.ownership import refuse_foreign_files
 from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, writable_text
 from tomofly.flow.superseded import keep_earlier
 from tomofly.model import Flag, FoldStage, fingerprint
@@ -35,9 +36,18 @@ class Committer:
         self._under_way: dict[int, Move] = {}
 
     def still_wanted(self, connection: Connection, reports: Sequence[TaskReport]) -> list[TaskReport]:
-        """Keep the reports of what is still asked for: settings or inputs may have changed meanwhile."""
+        """Keep the reports of what is still asked for: settings or inputs may have changed meanwhile.
+
+        A report whose files another item owns comes back as a failure, before any file is moved.
+        """
         rows = dispatch.wanted_now(connection, [report.order.task_id for report in reports])
-        return [report for report in reports if _is_asked_for(report, rows)]
+        wanted = [report for report in reports if _is_asked_for(report, rows)]
+        return refuse_foreign_files(
+            connection, self._scope.session_id, [(report, self._final_paths(report)) for report in wanted]
+        )
+
+    def _final_paths(self, report: TaskReport) -> list[str]:
+        return [str(final.relative_to(self._scope.folder)) for _, _, final in self._places(report)]
 
     def place_files(self, reports: Sequence[TaskReport]) -> list[TaskReport]:
         """Move the products of finished tasks to their final names; a failure to do so is a failed task."""

@@ -11,6 +11,8 @@ from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import OperationalError, StatementError
 
 from tomofly.flow.commit import Committer, refused
+from tomofly.flow.folder import sweep_checkpoints, sweep_partial
+from tomofly.flow.gain_copy import with_own_gain
 from tomofly.flow.graph import Workflow
 from tomofly.flow.orders import OrderBook
 from tomofly.flow.planner import (
@@ -26,8 +28,8 @@ from tomofly.flow.planner import (
 )
 from tomofly.flow.runner import TaskOrder, TaskReport
 from tomofly.flow.views import item_ref, item_views
-from tomofly.model import ItemRef, MapStage, Settings, Stage, TaskState
-from tomofly.store import Database, dispatch, intake, planning, retry_while_locked, sessions
+from tomofly.model import FoldStage, ItemRef, MapStage, Settings, Stage, TaskState
+from tomofly.store import Database, dispatch, files, intake, planning, retry_while_locked, sessions
 from tomofly.store.intake import NewItem
 
 PLAN_BATCH = 500
@@ -105,7 +107,7 @@ class Engine:
 
     def use_settings(self, settings: Mapping[str, Settings]) -> None:
         """Put settings in force: if anything changed, every item is looked at; only the stale is redone."""
-        self.settings = settings
+        self.settings = with_own_gain(self.scope.folder, settings)
         retry_while_locked(self._touch_if_changed)
 
     def _touch_if_changed(self) -> None:
@@ -123,12 +125,24 @@ class Engine:
         Sources whose move was committed, but which it did not come to delete, are deleted now.
         """
         retry_while_locked(self.finish_moves)
-        return retry_while_locked(self._recover)
+        recovered = retry_while_locked(self._recover)
+        retry_while_locked(self._sweep)
+        return recovered
 
     def finish_moves(self) -> None:
         """Delete the sources of moves that were committed by an earlier conductor."""
         with self.database.read() as connection:
             self._committer.finish_moves(connection)
+
+    def _sweep(self) -> None:
+        """Remove partial files and checkpoints that belong to nothing: at rest, and before work begins."""
+        session_id, folder = self.scope.session_id, self.scope.folder
+        folds = [stage.name for stage in self.scope.workflow.stages if isinstance(stage, FoldStage)]
+        with self.database.read() as connection:
+            awaited = files.awaited_results(connection, session_id)
+            known = files.paths_of_stages(connection, session_id, folds)
+        sweep_partial(folder, awaited)
+        sweep_checkpoints(folder, folds, known)
 
     def _recover(self) -> int:
         with self.database.begin() as connection:

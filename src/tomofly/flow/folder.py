@@ -1,9 +1,10 @@
 """The session's folder: held by one conductor at a time, and swept before work begins."""
 
+import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,31 @@ def sweep(folder: Path) -> None:
     for entry in work.iterdir() if work.is_dir() else ():
         if entry.name != "partial":
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def sweep_partial(folder: Path, wanted: Collection[tuple[int, str | None]]) -> None:
+    """Remove partial files of results that nobody waits for any more.
+
+    ``wanted`` holds (item, name of the result) of what is still to be made; without a name all that an item
+    has is kept, for its next result is not named yet.
+    """
+    partial = folder / ".work" / "partial"
+    for entry in partial.iterdir() if partial.is_dir() else ():
+        item, _, name = entry.name.partition("-")
+        if not item.isdecimal() or not {(int(item), name), (int(item), None)} & set(wanted):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def sweep_checkpoints(folder: Path, stages: Iterable[str], known: Collection[str]) -> None:
+    """Remove checkpoints of folds that are in place but not among ``known``, paths below ``folder``."""
+    for stage in stages:
+        checkpoints = folder / stage / "checkpoints"
+        for path in sorted(checkpoints.rglob("*"), reverse=True) if checkpoints.is_dir() else ():
+            with contextlib.suppress(OSError):  # what cannot be deleted, or holds something yet, stays
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                elif str(path.relative_to(folder)) not in known:
+                    path.unlink()
 
 
 def is_writable(folder: Path) -> bool:

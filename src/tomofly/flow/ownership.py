@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from tomofly.flow.runner import TaskReport
-from tomofly.store import dispatch
+from tomofly.store import files
 
 
 def refuse_foreign_files(
@@ -20,7 +20,7 @@ def refuse_foreign_files(
     To be asked before any file is moved to its place. Of two that come together the first has it.
     """
     paths = [path for _, mine in reports for path in mine]
-    owners = dispatch.owners_of(connection, session_id, paths)
+    owners = files.owners_of(connection, session_id, paths)
     kept = []
     for report, mine in reports:
         taken = _taken(report.order.task_id, mine, owners)

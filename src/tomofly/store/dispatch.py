@@ -345,25 +345,6 @@ def product_paths(connection: Connection, task_ids: Sequence[int]) -> list[str]:
     return list(connection.scalars(query))
 
 
-def owners_of(
-    connection: Connection, session_id: int, paths: Sequence[str]
-) -> dict[str, list[tuple[int, str]]]:
-    """Give the (task, key of its item) that own products at these relative paths of a session."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    for start in range(0, len(paths), 500):
-        query = (
-            select(t.products.c.path, t.tasks.c.id, t.items.c.key)
-            .join(t.tasks, t.tasks.c.id == t.products.c.task_id)
-            .join(t.items, t.items.c.id == t.tasks.c.item_id)
-            .where(
-                t.products.c.path.in_(list(paths[start : start + 500])), t.tasks.c.session_id == session_id
-            )
-        )
-        for path, task, key in connection.execute(query):
-            found.setdefault(path, []).append((task, key))
-    return found
-
-
 @dataclass(frozen=True)
 class StoredResult:
     """A committed result as rows, to be handed to a stage that needs it."""
