@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tomofly.model import TomoflyError
+from tomofly.model import GainParams, Settings, TomoflyError
 from tomofly.services import control, sessions, settings
 from tomofly.services.home import Home, checked_folder, checked_name, open_home
 from tomofly.services.status import status_of
@@ -228,3 +228,14 @@ def test_two_sessions_cannot_both_move_the_same_files(
         settings.change_settings(home, "two", ["transfer.mode=move"])
     with pytest.raises(TomoflyError, match="lies inside the watched folder"):
         settings.change_settings(home, "two", [f"source.pattern={tmp_path}/**/*.mrc"])
+
+
+def test_settings_can_be_changed_when_the_gain_reference_is_gone(tmp_path: Path) -> None:
+    gain = tmp_path / "gain.mrc"
+    gain.write_bytes(b"gain")
+    before = settings.prepared(Settings.validate("any", {"gain": GainParams}, {"gain": {"path": str(gain)}}))
+    gain.unlink()
+    after = settings.prepared(before.changed(["gain.flip=up-down"]), before)
+    assert after.document()["gain"]["checksum"] == before.document()["gain"]["checksum"]
+    with pytest.raises(TomoflyError, match="gain reference"):
+        settings.prepared(before.changed([f"gain.path={tmp_path / 'other.mrc'}"]), before)

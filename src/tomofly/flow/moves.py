@@ -1,7 +1,6 @@
 """Deleting sources that were moved: noted before the result is committed, done after, finished at a start.
 
-Between the commit and the deletion the conductor may die; the note, which lies among the partial files,
-tells the next one what is left to do.
+Between the commit and the deletion the conductor may die; the note tells the next one what is left to do.
 """
 
 import json
@@ -12,6 +11,8 @@ from pathlib import Path
 import structlog
 
 from tomofly.model import Spent
+
+FOLDER = ".moves"
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Moves:
     """The notes of one session."""
 
     def __init__(self, folder: Path) -> None:
-        self._notes = folder / ".work" / "partial" / "moves"
+        self._notes = folder / FOLDER
 
     def note(self, move: Move) -> None:
         """Write down what is to be deleted as soon as the result is committed."""

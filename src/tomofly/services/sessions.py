@@ -24,7 +24,7 @@ SESSION_FILE = "session.json"
 EXPORT_MARK = ".tomofly-export"
 """A file that says that the folder around it is an export, which may be replaced or deleted."""
 
-OWN_FOLDERS = (".work", "logs")
+OWN_FOLDERS = (".work", "logs", "gain", ".moves")
 OWN_FILES = (SESSION_FILE, ".conductor.lock", "conductor.log")
 
 

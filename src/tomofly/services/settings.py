@@ -50,15 +50,26 @@ def _section_schema(model: type[StageParams]) -> dict[str, Any]:
     return schema
 
 
-def prepared(settings: Settings) -> Settings:
-    """Make paths absolute and fill in the digest of the gain reference. Raises TomoflyError."""
+def prepared(settings: Settings, before: Settings | None = None) -> Settings:
+    """Make paths absolute and fill in the digest of the gain reference. Raises TomoflyError.
+
+    A reference that is gone keeps the digest that it had ``before``: the session may have a copy.
+    """
     document = settings.document()
     gain = document.get("gain", {})
+    known = before.document().get("gain", {}) if before is not None else {}
+    if gain.get("path") and gain["path"] == known.get("path") and not Path(gain["path"]).exists():
+        gain["checksum"] = known["checksum"]
+        return _checked_paths(settings, document)
     if gain.get("path"):
         path = Path(gain["path"]).expanduser().absolute()
         gain["path"], gain["checksum"] = str(path), file_digest(path, "gain reference")
     elif gain:
         gain["checksum"] = ""
+    return _checked_paths(settings, document)
+
+
+def _checked_paths(settings: Settings, document: dict[str, Any]) -> Settings:
     source = document.get("source", {})
     if source.get("pattern"):
         source["pattern"] = str(Path(source["pattern"]).expanduser().absolute())
@@ -126,7 +137,7 @@ def replace_settings(home: Home, name: str, document: Mapping[str, Any]) -> int:
 
 def _save(home: Home, name: str, wanted: Settings) -> int:
     """Save settings as a new revision, unless they are those of the newest one."""
-    settings = prepared(wanted)
+    settings = prepared(wanted, current_settings(home, name))
     document = settings.document()
 
     def work() -> int:
