@@ -26,12 +26,12 @@ def sweep_partial(folder: Path, wanted: Collection[tuple[int, str | None]]) -> N
     """Remove partial files of results that nobody waits for any more.
 
     ``wanted`` holds (item, name of the result) of what is still to be made; without a name all that an item
-    has is kept, for its next result is not named yet.
+    has is kept, for its next result is not named yet. Folders of other names are not partial files.
     """
     partial = folder / ".work" / "partial"
     for entry in partial.iterdir() if partial.is_dir() else ():
         item, _, name = entry.name.partition("-")
-        if not item.isdecimal() or not {(int(item), name), (int(item), None)} & set(wanted):
+        if item.isdecimal() and not {(int(item), name), (int(item), None)} & set(wanted):
             shutil.rmtree(entry, ignore_errors=True)
 
 
