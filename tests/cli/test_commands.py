@@ -119,6 +119,9 @@ def test_the_schema_describes_the_defaults(tomofly: Run) -> None:
     ("arguments", "status", "told"),
     [
         (["session", "show", "nobody"], 1, "There is no session 'nobody'."),
+        (["session", "create", "x", "--set", "motion.patch=3"], 1, "Did you mean 'patches'?\n"),
+        (["session", "delete", "nobody"], 1, "There is no session 'nobody'."),
+        (["session", "clear", "nobody", "--track", "x"], 1, "There is no session 'nobody'."),
         (["settings", "defaults", "xyz"], 1, "There is no session kind 'xyz'."),
         (["session", "create", "../x"], 1, "'../x' cannot be the name of a session."),
         (
@@ -142,6 +145,13 @@ def test_errors_are_plain_lines_and_the_status_tells_usage_from_trouble(
     assert done.stdout == ""
     if status == 1:
         assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_microscope_does_not_write_among_the_movies_of_another(tomofly: Run, tmp_path: Path) -> None:
+    (tmp_path / "movie_00000.mrc").write_bytes(b"somebody's")
+    done = tomofly("simulate", "spa", "--out", tmp_path, "--items", 1)
+    assert done.returncode == 1
+    assert "holds 1 movies already.\nName a new folder, or go on numbering with --start 1." in done.stderr
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_that_names_it(tomofly: Run, tmp_path: Path) -> None:

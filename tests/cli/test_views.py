@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tomofly.cli.demo_commands import _Camera
 from tomofly.cli.output import duration_text, size_text, write_table
 from tomofly.cli.view import PlainView, drawn, line_of
+from tomofly.model import TomoflyError
 from tomofly.services.progress import Progress, TrackProgress, Trouble
 from tomofly.store.browse import BrowsedItem
 
@@ -52,6 +54,30 @@ def test_the_live_view_shows_all_that_matters() -> None:
         "The source has vanished",
     ):  # fmt: skip
         assert part in shown
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_a_narrow_terminal_shows_fewer_columns_but_whole_words(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(drawn(PROGRESS, ""))
+    text = console.file
+    assert isinstance(text, io.StringIO)
+    header = next(line for line in text.getvalue().splitlines() if line.startswith("track"))
+    assert "…" not in text.getvalue()
+    whole = "track state wait queue run done fail skip per h backlog ETA p50 p95"
+    assert set(header.split()) <= set(whole.split())
+    assert {"track", "state", "done", "fail", "ETA"} <= set(header.split())
+
+
+def test_the_demonstration_ends_when_its_microscope_dies(tmp_path: Path) -> None:
+    log = tmp_path / "microscope.log"
+    with log.open("wb") as file:
+        program = "import sys; sys.exit('No room for a movie')"
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=file)
+    process.wait(timeout=30)
+    camera = _Camera(process, log, 3)
+    with pytest.raises(TomoflyError, match="microscope has died: No room for a movie"):
+        camera.is_at_work()
 
 
 def test_without_a_terminal_each_change_and_each_trouble_is_said_once(

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +57,7 @@ def spa(
     with (folder / "microscope.log").open("wb") as log:
         camera = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        options = _until_done(place, name, camera, items)
+        options = _until_done(place, name, _Camera(camera, folder / "microscope.log", items))
         request = RunRequest(
             options,
             headless or json,
@@ -72,10 +73,28 @@ def spa(
     raise typer.Exit(status)
 
 
-def _until_done(place: "Home", name: str, camera: "subprocess.Popen[bytes]", items: int) -> "RunOptions":
-    """Options of a run that ends by itself when the camera has stopped and all its movies have come in."""
-    from dataclasses import dataclass
+@dataclass(frozen=True)
+class _Camera:
+    """The simulated microscope: its process, what it says, and how many movies it takes."""
 
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    items: int
+
+    def is_at_work(self) -> bool:
+        """Say whether it still takes movies. Raises TomoflyError when it has died."""
+        from tomofly.model import TomoflyError
+
+        status = self.process.poll()
+        if status:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            said = lines[-1] if lines else f"it ended with status {status}"
+            raise TomoflyError(f"The simulated microscope has died: {said}", f"Its whole log is {self.log}")
+        return status is None
+
+
+def _until_done(place: "Home", name: str, camera: _Camera) -> "RunOptions":
+    """Options of a run that ends by itself when the camera has stopped and all its movies have come in."""
     from tomofly.flow import conductor
     from tomofly.services.sessions import session_info
     from tomofly.store import statistics
@@ -90,9 +109,9 @@ def _until_done(place: "Home", name: str, camera: "subprocess.Popen[bytes]", ite
     class UntilCameraStops(conductor.RunOptions):
         @property
         def ends_by_itself(self) -> bool:
-            if camera.poll() is None:
+            if camera.is_at_work():
                 return False
-            if arrived() >= items:
+            if arrived() >= camera.items:
                 return True
             stopped.append(time.monotonic())
             return time.monotonic() - stopped[0] > LAST_FILE_GRACE_S

@@ -73,7 +73,7 @@ def _explained(error: Exception) -> str:
     from tomofly.model import TomoflyError
 
     if isinstance(error, TomoflyError):
-        return f"tomofly: {error.what}." + (f"\n{error.do}." if error.do else "")
+        return "tomofly: " + "\n".join(error.sentences)
     return f"tomofly: {type(error).__name__}: {error}\nSet {DEBUG_VARIABLE}=1 to see where it arose."
 
 

@@ -135,9 +135,12 @@ def clear(
     """Delete the results of some tracks."""
     from tomofly.services.control import clear_session
     from tomofly.services.home import open_home
+    from tomofly.services.sessions import session_info
 
+    place = open_home(home)
+    session_info(place, name)
     _confirm(f"Delete all results of {', '.join(track)} in session '{name}'?", yes)
-    info = clear_session(open_home(home), name, track)
+    info = clear_session(place, name, track)
     _write_info(info, json, f"Cleared {', '.join(track)} of session '{name}'")
 
 
@@ -168,10 +171,12 @@ def delete(
 ) -> None:
     """Delete a session and the files that it made."""
     from tomofly.services.home import open_home
-    from tomofly.services.sessions import delete_session
+    from tomofly.services.sessions import delete_session, session_info
 
+    place = open_home(home)
+    session_info(place, name)
     _confirm(f"Delete session '{name}' and what it made?", yes)
-    done = delete_session(open_home(home), name, keep_files=keep_files, raw=raw)
+    done = delete_session(place, name, keep_files=keep_files, raw=raw)
     if json:
         write_json({"name": done.name, "folder": str(done.folder), "kept": list(done.kept)})
         return
@@ -261,7 +266,7 @@ def exclude(
     reason: Annotated[str, typer.Option(help="Why", show_default=False)],
     json: JsonOption = False, home: HomeOption = None,
 ) -> None:  # fmt: skip
-    """Leave items out of exports."""
+    """Leave items out of exports, groups and folds."""
     from tomofly.services.control import exclude_items
     from tomofly.services.home import open_home
 

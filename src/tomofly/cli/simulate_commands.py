@@ -11,6 +11,8 @@ from tomofly.cli.output import tell
 if TYPE_CHECKING:
     from tomofly.simulate import SpaMicroscope
 
+MOVIE_SUFFIXES = {".mrc", ".mrcs", ".tif", ".tiff", ".eer"}
+
 app = typer.Typer(help="Write data as an instrument does, with the truth beside them.", no_args_is_help=True)
 
 
@@ -27,7 +29,9 @@ def spa(
     detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "1024x1024",
     frames: Annotated[int, typer.Option(min=1, help="Frames of a movie")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from this")] = 0,
-    start: Annotated[int, typer.Option(min=0, help="Number of the first movie")] = 0,
+    start: Annotated[
+        int | None, typer.Option(min=0, help="Number of the first movie, also where there are movies already")
+    ] = None,
     layout: Annotated[Literal["flat", "epu"], typer.Option(help="Folders and names")] = "flat",
     file_format: Annotated[Literal["mrc", "tiff"], typer.Option("--format", help="File format")] = "mrc",
     writing: Annotated[
@@ -45,9 +49,11 @@ def spa(
 
     microscope = spa_microscope(detector, frames, seed, set_ or [])
     folder = writable_folder(out)
+    if start is None:
+        _refuse_movies(folder)
     write_session(
         microscope, folder, items, pace_s=pace, layout=layout, file_format=file_format, writing=writing,
-        start=start, on_written=told,
+        start=start or 0, on_written=told,
     )  # fmt: skip
 
 
@@ -80,6 +86,20 @@ def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]
         where = ".".join(map(str, first["loc"])) or "The microscope"
         legal = ", ".join(simulate.SpaMicroscope.model_fields)
         raise TomoflyError(f"{where}: {first['msg']}", f"Names are: {legal}") from None
+
+
+def _refuse_movies(folder: Path) -> None:
+    """Movies that are there must not be written over nor mixed with new ones. Raises TomoflyError."""
+    from tomofly.model import TomoflyError
+    from tomofly.simulate import GAIN_FILE
+
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in MOVIE_SUFFIXES)
+    earlier = sum(1 for path in images if path.parent.name != GAIN_FILE.parent.name)
+    if earlier:
+        raise TomoflyError(
+            f"The folder {folder} holds {earlier} movies already",
+            f"Name a new folder, or go on numbering with --start {earlier}",
+        )
 
 
 def writable_folder(out: Path) -> Path:

@@ -2,13 +2,15 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -65,7 +67,7 @@ def _number(value: float) -> str:
 
 def drawn(progress: Progress, short_settings: str) -> RenderableType:
     """Draw a session: header, tracks, the latest items, troubles."""
-    parts: list[RenderableType] = [_header(progress, short_settings), _tracks(progress)]
+    parts: list[RenderableType] = [_header(progress, short_settings), _Tracks(progress)]
     if progress.latest:
         latest = Table(box=None, show_header=False, pad_edge=False)
         for item in progress.latest:
@@ -109,7 +111,8 @@ def vitals_text(vitals: Any) -> str:
     return ", ".join(parts)
 
 
-TRACK_COLUMNS: tuple[tuple[str, Callable[[TrackProgress], str]], ...] = (
+TrackColumn = tuple[str, Callable[[TrackProgress], str]]
+TRACK_COLUMNS: tuple[TrackColumn, ...] = (
     ("wait", lambda t: str(t.waiting)),
     ("queue", lambda t: str(t.queued)),
     ("run", lambda t: str(t.running)),
@@ -124,15 +127,36 @@ TRACK_COLUMNS: tuple[tuple[str, Callable[[TrackProgress], str]], ...] = (
 )
 
 
-def _tracks(progress: Progress) -> Table:
+DISPENSABLE = ("p95", "skip", "wait", "p50", "queue", "per h", "backlog", "run")
+"""What is left out first where the terminal is too narrow for all: a whole column rather than half a word."""
+
+
+@dataclass(frozen=True)
+class _Tracks:
+    """The table of tracks, with as many columns as there is room for."""
+
+    progress: Progress
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Leave out columns until the rest fits."""
+        columns = list(TRACK_COLUMNS)
+        for title in ("", *DISPENSABLE):
+            columns = [column for column in columns if column[0] != title]
+            table = _tracks(self.progress, columns)
+            if Measurement.get(console, options.update(max_width=1000), table).maximum <= options.max_width:
+                break
+        yield table
+
+
+def _tracks(progress: Progress, columns: Sequence[TrackColumn]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("track", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for title, _ in TRACK_COLUMNS:
+    for title, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for track in progress.tracks:
         colour = COLOURS.get(track.state, "white")
-        numbers = [cell(track) for _, cell in TRACK_COLUMNS]
+        numbers = [cell(track) for _, cell in columns]
         table.add_row(escape(track.name), f"[{colour}]{track.state}[/]", *numbers)
     return table
 

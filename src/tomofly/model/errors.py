@@ -12,8 +12,13 @@ class TomoflyError(Exception):
         self.do = do.rstrip(".")
         super().__init__(what, do)
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What happened and what to do, each as a sentence."""
+        return tuple(_sentence(part) for part in (self.what, self.do) if part)
+
     def __str__(self) -> str:
-        return " ".join(_sentence(part) for part in (self.what, self.do) if part)
+        return " ".join(self.sentences)
 
 
 def _sentence(text: str) -> str:

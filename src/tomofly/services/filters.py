@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 from tomofly.flow.graph import Workflow
 from tomofly.model import Metric, TomoflyError
@@ -105,8 +106,13 @@ def find_metric(workflow: Workflow, name: str) -> tuple[str, str]:
     if found:
         choices = ", ".join(f"{owner}.{metric}" for owner, metric in found)
         raise TomoflyError(f"Several stages have a metric '{name}'", f"Write one of: {choices}")
-    legal = ", ".join(metric.name for _, metric in metrics_of(workflow))
-    raise TomoflyError(f"There is no metric '{name}'", f"Legal are: {legal}")
+    names = dict.fromkeys(metric.name for _, metric in metrics_of(workflow))
+    legal = sorted(names, key=lambda known: _likeness(short, known), reverse=True)
+    raise TomoflyError(f"There is no metric '{name}'", f"Legal are, the nearest first: {', '.join(legal)}")
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
 def metrics_of(workflow: Workflow, kind: str | None = None) -> list[tuple[str, Metric]]:
