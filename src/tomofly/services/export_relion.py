@@ -16,14 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tomofly.formats.mrc import read_image, write_image
+from tomofly.flow.gain_copy import own_gain
+from tomofly.formats.mrc import read_image, read_layout, write_image
 from tomofly.formats.star import StarBlock, read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
+from tomofly.imaging.gain import orient_gain
 from tomofly.imaging.picking import diameter_range
-from tomofly.model import TomoflyError
+from tomofly.model import GainParams, TomoflyError
 from tomofly.services.export import Draft
 from tomofly.stages.extract import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
+from tomofly.stages.gain_reference import clockwise_turns, flip_code, recorded_gain
 from tomofly.store.browse import BrowsedItem
+
+GAIN_NAME = "Movies/gain.mrc"
+HALF_FLOATS = 12
+"""The mode of an MRC file of half floats."""
 
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
 CTF_COLUMNS = {
@@ -47,8 +54,9 @@ class _Tables:
     ctf: list[dict[str, Any]] = field(default_factory=list)
     picked: list[tuple[str, str]] = field(default_factory=list)
     particles: list[pd.DataFrame] = field(default_factory=list)
-    box_px: int = 0
-    box_pixel_angstrom: dict[int, float] = field(default_factory=dict)
+    boxes: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """Side in pixels and pixel size in Å of the particles of each optics group."""
+    widened: int = 0
 
 
 def write_relion(items: Iterable[BrowsedItem], draft: Draft) -> None:
@@ -62,6 +70,10 @@ def write_relion(items: Iterable[BrowsedItem], draft: Draft) -> None:
             draft.left_out += 1
     if draft.left_out:
         draft.notes.append(f"{draft.left_out} items have no micrograph yet and were left out")
+    if tables.widened:
+        draft.notes.append(
+            f"{tables.widened} micrographs are copies of 32 bits: RELION cannot read half floats"
+        )
     without_ctf = len(tables.micrographs) - len(tables.ctf)
     if without_ctf:
         draft.notes.append(
@@ -74,7 +86,7 @@ def write_relion(items: Iterable[BrowsedItem], draft: Draft) -> None:
 def _add_micrograph(draft: Draft, tables: _Tables, item: BrowsedItem) -> None:
     name = draft.names.of(item.key)
     product = _best(item)
-    micrograph = _place(draft, product, f"Micrographs/{name}.mrc")
+    micrograph = _place_micrograph(draft, tables, product, f"Micrographs/{name}.mrc")
     pixel_size = item.metrics["motion", "micrograph_pixel_size_angstrom"]
     group = tables.optics.setdefault(round(pixel_size, 5), len(tables.optics) + 1)
     row: dict[str, Any] = {"rlnMicrographName": micrograph}
@@ -108,6 +120,19 @@ def _place(draft: Draft, product: str, name: str) -> str:
     return name
 
 
+def _place_micrograph(draft: Draft, tables: _Tables, product: str, name: str) -> str:
+    """Put a micrograph into the export; one of half floats (MRC mode 12) as a copy of 32 bits."""
+    source = draft.scope.folder / product
+    if not source.is_file() or read_layout(source).mode != HALF_FLOATS:
+        return _place(draft, product, name)
+    image, pixel_size = read_image(source)
+    target = draft.folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_image(target, np.asarray(image, np.float32), pixel_size or 1.0)
+    tables.widened += 1
+    return name
+
+
 def _motion_columns(item: BrowsedItem) -> dict[str, float]:
     names = {
         "Total": "total_motion_angstrom",
@@ -126,18 +151,36 @@ def _motion_file(draft: Draft, item: BrowsedItem, name: str) -> str:
         suffix = Path(movie).suffix
         general["rlnMicrographMovieName"] = _place(draft, movie, f"Movies/{name}{suffix}")
     gain = draft.settings[draft.scope.workflow["motion"].track]["gain"]
-    path = Path(str(getattr(gain, "path", "")))
-    if "rlnMicrographGainName" in general and path.is_file():
-        general["rlnMicrographGainName"] = _gain(draft, path)
+    if "rlnMicrographGainName" in general and isinstance(gain, GainParams) and gain.path:
+        general["rlnMicrographGainName"] = _gain(draft, gain)
     metadata = f"Motion/{name}.star"
     (draft.folder / "Motion").mkdir(exist_ok=True)
     write_star(draft.folder / metadata, {**blocks, "general": general})
     return metadata
 
 
-def _gain(draft: Draft, path: Path) -> str:
-    name = f"Movies/gain{path.suffix}"
-    return name if (draft.folder / name).is_symlink() else _place(draft, str(path), name)
+def _gain(draft: Draft, gain: GainParams) -> str:
+    """Write the gain reference as the movies need it: turned as the settings say, and to be multiplied."""
+    target = draft.folder / GAIN_NAME
+    own = own_gain(draft.scope.folder, gain)
+    path = own if own.is_file() else Path(gain.path)
+    if not path.is_file():
+        _note_once(draft, f"The gain reference {path} is gone: bring it back before polishing")
+        return path.name
+    if not target.exists():
+        factor = recorded_gain(gain.model_copy(update={"path": str(path)}))
+        assert factor is not None  # noqa: S101 - it has a path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        microscope: Any = draft.settings[draft.scope.workflow["motion"].track]["microscope"]
+        oriented = orient_gain(factor, clockwise_turns(gain), flip_code(gain))
+        write_image(target, oriented, float(microscope.pixel_size_angstrom))
+        _note_once(draft, f"{GAIN_NAME} is turned as the settings say and to be multiplied: turn it no more")
+    return GAIN_NAME
+
+
+def _note_once(draft: Draft, note: str) -> None:
+    if note not in draft.notes:
+        draft.notes.append(note)
 
 
 def _ctf_columns(item: BrowsedItem) -> dict[str, float]:
@@ -192,8 +235,7 @@ def _add_particles(
         if label in row:
             particles[label] = row[label]
     tables.particles.append(particles)
-    tables.box_px = binned
-    tables.box_pixel_angstrom[int(row["rlnOpticsGroup"])] = box_pixel
+    tables.boxes[int(row["rlnOpticsGroup"])] = binned, box_pixel
     draft.particles += len(stack)
 
 
@@ -216,9 +258,9 @@ def _write_tables(draft: Draft, tables: _Tables) -> None:
 
 
 def _write_particles(draft: Draft, tables: _Tables, optics: pd.DataFrame) -> None:
-    optics = optics[optics["rlnOpticsGroup"].isin(list(tables.box_pixel_angstrom))].copy()
-    optics["rlnImagePixelSize"] = [tables.box_pixel_angstrom[g] for g in optics["rlnOpticsGroup"]]
-    optics["rlnImageSize"] = tables.box_px
+    optics = optics[optics["rlnOpticsGroup"].isin(list(tables.boxes))].copy()
+    optics["rlnImagePixelSize"] = [tables.boxes[group][1] for group in optics["rlnOpticsGroup"]]
+    optics["rlnImageSize"] = [tables.boxes[group][0] for group in optics["rlnOpticsGroup"]]
     optics["rlnImageDimensionality"] = 2
     optics["rlnCtfDataAreCtfPremultiplied"] = 0
     particles = pd.concat(tables.particles, ignore_index=True)
