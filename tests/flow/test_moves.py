@@ -1,6 +1,7 @@
 """What was moved is deleted at its source, and nothing else ever is; no only copy is replaced."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tomofly.flow.moves import Moves, delete_spent
 from tomofly.flow.runner import run_task
 from tomofly.flow.superseded import keep_earlier
 from tomofly.model import Spent
+from tomofly.model.content import companion_tag, with_companions
 from tomofly.stages.transfer import STAGE
 from tomofly.store import Database
 from tomofly.store.intake import NewItem
@@ -162,3 +164,27 @@ def test_a_link_never_takes_the_place_of_a_copy(tmp_path: Path) -> None:
     new.replace(final)
     assert kept.read_bytes() == b"same"
     assert not kept.is_symlink()
+
+
+@pytest.mark.parametrize("mode", ["link", "copy", "move"])
+def test_metadata_that_come_late_join_their_movie_wherever_it_is_by_now(
+    any_database: Database, tmp_path: Path, movie: Path, mode: str
+) -> None:
+    document: dict[str, dict[str, object]] = {"transfer": {"mode": mode}}
+    bench = Bench(any_database, tmp_path / "late", build_workflow("spa", [STAGE]), document)
+    item, raw = found(movie), movie.read_bytes()
+    bench.arrive(item)
+    bench.settle()
+    tags = {}
+    for name in ("a.xml", "a.mrc.mdoc"):
+        path = movie.with_name(name)
+        path.write_text(name)
+        tags.update([companion_tag(name, path.stat().st_size, path.stat().st_mtime_ns)])
+        bench.arrive(replace(item, content=with_companions(item.content, tags)))
+        bench.settle()
+    place = transferred(bench).parent
+    assert (place / "a.mrc").read_bytes() == raw
+    assert (place / "a.xml").read_text() == "a.xml"
+    assert (place / "a.mdoc").read_text() == "a.mrc.mdoc"
+    assert movie.exists() == (mode != "move")
+    assert sorted(path.name for path in place.iterdir()) == ["a.mdoc", "a.mrc", "a.xml"]

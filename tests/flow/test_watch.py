@@ -241,3 +241,47 @@ def test_what_changed_while_nobody_watched_comes_again(folder: Path, tmp_path: P
     write(paths[17], movie_bytes(tmp_path, value=2), NOON)
     after = Watched(source(folder / "*.mrc"), [(str(a.path), a.content) for a in before])
     assert keys(after.poll(3)) == ["17"]
+
+
+def test_a_movie_comes_again_when_its_metadata_come_later_and_not_after_a_restart(
+    folder: Path, movie: bytes
+) -> None:
+    watched = Watched(source(folder / "*.mrc"))
+    path = write(folder / "a_Fractions.mrc", movie)
+    (first,) = watched.poll(5)
+    write(folder / "a.xml", b"<xml/>")
+    (second,) = watched.poll(5)
+    assert (second.path, second.key) == (path, first.key)
+    assert second.content.startswith(f"{first.content}+")
+    assert watched.poll(70) == []
+    after = Watched(source(folder / "*.mrc"), [(str(path), second.content)])
+    assert after.poll(5) == []
+    assert after.watcher.pending == 0
+
+
+def test_metadata_that_were_there_first_give_the_same_content(folder: Path, movie: bytes) -> None:
+    late, early = Watched(source(folder / "late" / "*.mrc")), Watched(source(folder / "early" / "*.mrc"))
+    write(folder / "late" / "a.mrc", movie)
+    late.poll(5)
+    for name in ("late", "early"):
+        write(folder / name / "a.xml", b"<xml/>")
+        write(folder / name / "a.mrc.mdoc", b"mdoc")
+    early.poll(5)
+    write(folder / "early" / "a.mrc", movie)
+    assert late.poll(5)[-1].content == early.poll(5)[-1].content
+
+
+def test_metadata_of_another_movie_bring_nothing(folder: Path, movie: bytes) -> None:
+    watched = Watched(source(folder / "*.mrc"))
+    write(folder / "TS_1.mrc", movie)
+    watched.poll(5)
+    write(folder / "TS_10.xml", b"<xml/>")
+    assert watched.poll(5) == []
+
+
+def test_metadata_that_are_written_with_their_movie_come_together_with_it(folder: Path, movie: bytes) -> None:
+    watched = Watched(source(folder / "*.mrc"))
+    write(folder / "a.mrc", movie)
+    watched.poll(1)
+    write(folder / "a.xml", b"<xml/>")
+    assert len(watched.poll(8)) == 1

@@ -73,7 +73,7 @@ def test_a_link_points_at_the_movie(movie: Path, session: Path) -> None:
     assert product.is_symlink()
     assert product.readlink() == movie
     assert product.relative_to(session / ".work" / "1") == Path("grid 1/a.mrc")
-    assert outcome.content is None
+    assert outcome.content == f"link:{movie.stat().st_size}:{MTIME_NS}"
     assert outcome.discard == ()
     assert outcome.metrics == {"transferred_bytes": movie.stat().st_size}
 

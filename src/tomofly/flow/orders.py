@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, RowMapping
 
-from tomofly.flow.planner import FOLD_OPEN, expected_fingerprint, final_inputs
+from tomofly.flow.planner import FOLD_OPEN, expected_fingerprint, final_inputs, map_inputs
 from tomofly.flow.runner import TaskOrder
 from tomofly.flow.views import elements_digest, item_ref
 from tomofly.model import Flag, FoldStage, GroupStage, Member, Result, Settings, Stage
@@ -40,15 +40,14 @@ class OrderBook:
     def is_current(self, order: TaskOrder, settings: Mapping[str, Settings]) -> bool:
         """Say whether the inputs at hand are those that the wanted result is named after."""
         stage = order.stage
-        inputs: object = [order.inputs[need].identity for need in stage.needs if need in order.inputs]
+        identities = [order.inputs[need].identity for need in stage.needs if need in order.inputs]
+        inputs = map_inputs(stage, identities, order.item.content)
         if isinstance(stage, FoldStage):
             inputs = FOLD_OPEN
             if order.mode == "final":
                 inputs = final_inputs(elements_digest((m.item.key, m.result.identity) for m in order.members))
         elif isinstance(stage, GroupStage):
             inputs = sorted((member.item.key, member.result.identity) for member in order.members)
-        elif not stage.needs:
-            inputs = order.item.content
         return expected_fingerprint(stage, settings[stage.track], inputs) == order.wanted
 
     def _order(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from tomofly.formats.movie import MOVIE_SUFFIXES
 from tomofly.model.sections import watched_folder
 
 TEMPORARY_SUFFIXES = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
@@ -57,6 +58,11 @@ class WatchPattern:
         if matcher is not None and not matcher.match(name):
             return False
         return not any(ignored.match(name) for ignored in self._ignored)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that are taken, as far as they are known beforehand."""
+        return tuple(sorted(MOVIE_SUFFIXES)) if self._suffix_is_open else (Path(self._segments[-1]).suffix,)
 
     def key(self, path: str) -> str:
         """Name the item that a file below ``root`` makes: its path there, without the suffix.

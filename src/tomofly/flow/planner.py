@@ -3,7 +3,7 @@
 No clock, no files, no database: the time is an argument. All laws of the engine hang on this module.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,7 @@ from tomofly.model import (
     GroupStage,
     GroupState,
     ItemRef,
+    MapStage,
     MemberState,
     Settings,
     Stage,
@@ -140,6 +141,14 @@ def expected_fingerprint(stage: Stage, settings: Settings, inputs: object) -> st
     return fingerprint(stage.name, stage.version, own, shared, inputs)
 
 
+def map_inputs(stage: Stage, identities: Sequence[str], content: str) -> object:
+    """Say what the result of a stage on one item is named after."""
+    if not stage.needs:
+        return content
+    follows = isinstance(stage, MapStage) and stage.follows_source
+    return [*identities, content] if follows else list(identities)
+
+
 def final_inputs(digest: str) -> list[str]:
     """Say what the final result of a fold is named after, given the digest of its elements."""
     return ["final", digest]
@@ -200,7 +209,7 @@ def _plan_task(
             return Skip(item.id, stage.name, hopeless[need])
         if need not in ready:
             return Wait(item.id, stage.name, f"waits for {need}")
-    inputs = [ready[need] for need in stage.needs] if stage.needs else item.ref.content
+    inputs = map_inputs(stage, [ready[need] for need in stage.needs], item.ref.content)
     return _pursue(stage, task, item, expected_fingerprint(stage, settings, inputs), clock)
 
 

@@ -122,6 +122,7 @@ def _call(order: TaskOrder, log: logging.Logger) -> Outcome:
         threads=order.threads,
         checkpoint=order.checkpoint,
         final=order.mode == "final",
+        placed=order.folder / stage.name,
     )
     if isinstance(stage, MapStage):
         return stage.run(order.item, params, context)

@@ -9,14 +9,16 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from tomofly.flow.pattern import Depth, WatchPattern
+from tomofly.flow.pattern import WatchPattern
+from tomofly.flow.seen import PendingFile, Stamp, WatchedFolder, by_folder
 from tomofly.formats.completeness import Evidence, probe
+from tomofly.formats.epu import COMPANION_SUFFIXES, companion_names, movie_stems
 from tomofly.model import SourceParams
+from tomofly.model.content import companion_tag, companion_tags
 
 RACY_S = 2.5
 """A changed folder is listed for so long: file systems tell its times in steps of up to two seconds."""
@@ -38,7 +40,8 @@ LOOKS_PER_POLL = 1000
 class Arrival:
     """A file that has become whole, has come again with other content, or was given up as truncated.
 
-    ``content`` is "<size>:<mtime_ns>", ``acquired_at`` the time of its last byte (seconds since 1970);
+    ``content`` is "<size>:<mtime_ns>" with a tag for each file beside it that belongs to it; it comes again
+    when such a file comes later. ``acquired_at`` is the time of its last byte (seconds since 1970);
     ``reason`` says why it is not ``whole``.
     """
 
@@ -48,47 +51,6 @@ class Arrival:
     acquired_at: float
     whole: bool = True
     reason: str = ""
-
-
-class _Stamp(NamedTuple):
-    """What tells two contents of a name apart; ``inode`` is that of the listing, 0 where none was seen."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @property
-    def content(self) -> str:
-        return f"{self.size}:{self.mtime_ns}"
-
-    def says_the_same(self, other: "_Stamp") -> bool:
-        return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
-
-
-@dataclass(slots=True, eq=False)
-class _Folder:
-    """A folder as last listed; ``above`` holds the (device, inode) of the folders that it lies in."""
-
-    path: str
-    depth: Depth
-    above: frozenset[tuple[int, int]]
-    known: dict[str, _Stamp]
-    children: dict[str, "_Folder"] = field(default_factory=dict)
-    identity: tuple[int, int] = (0, 0)
-    mtime_ns: int | None = None
-    changed_at: float = 0.0
-    listed_at: float = 0.0
-    trouble: str = ""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A file that is not yet known to be whole; ``since`` is when it was last seen to change."""
-
-    folder: _Folder
-    name: str
-    stamp: _Stamp
-    since: float
 
 
 class Watcher:
@@ -107,13 +69,13 @@ class Watcher:
         self._source = source
         self._pattern = WatchPattern(source.pattern, source.ignore) if source.pattern else None
         self._apart = frozenset(str(folder.absolute()) for folder in apart)
-        self._remembered = _by_folder(known)
-        self._unfinished: dict[str, _Pending] = {}
-        self._recent: deque[tuple[_Folder, str]] = deque(maxlen=RECENT)
-        self._audit: Iterator[tuple[_Folder, str]] = iter(())
+        self._remembered = by_folder(known)
+        self._unfinished: dict[str, PendingFile] = {}
+        self._recent: deque[tuple[WatchedFolder, str]] = deque(maxlen=RECENT)
+        self._audit: Iterator[tuple[WatchedFolder, str]] = iter(())
         if self._pattern is not None:
             root, depth = self._pattern.root, self._pattern.top
-            self._root = _Folder(root, depth, frozenset(), self._remembered.pop(root, {}))
+            self._root = WatchedFolder(root, depth, frozenset(), self._remembered.pop(root, {}))
 
     def poll(self, now: float, *, impatient: bool = False) -> list[Arrival]:
         """Look once, and give what has arrived since the last look, oldest first.
@@ -130,13 +92,15 @@ class Watcher:
         self._recheck(folders, now)
         settle_s = self._source.settle_s
         patience_s = settle_s if impatient else max(settle_s, self._source.give_up_s)
-        arrivals = [arrival for path in self._next_looks() if (arrival := self._look(path, now, patience_s))]
+        # What belongs to a movie before the movie, so that they come together.
+        looks = sorted(self._next_looks(), key=lambda path: not _may_be_companion(path))
+        arrivals = [found for path in looks for found in self._look(path, now, patience_s)]
         self.pending = len(self._unfinished)
         return sorted(arrivals, key=lambda arrival: (arrival.acquired_at, arrival.key))
 
     # Folders
 
-    def _walk(self) -> Iterator[_Folder]:
+    def _walk(self) -> Iterator[WatchedFolder]:
         """Give every watched folder; those found on the way come in the same walk."""
         waiting = [self._root]
         while waiting:
@@ -145,7 +109,7 @@ class Watcher:
             if folder.mtime_ns is not None:
                 waiting.extend(folder.children.values())
 
-    def _visit(self, folder: _Folder, now: float) -> bool:
+    def _visit(self, folder: WatchedFolder, now: float) -> bool:
         """List the folder if it may hold something new; say whether it is there."""
         try:
             status = _status(folder.path)
@@ -165,7 +129,7 @@ class Watcher:
             self._list(folder, now)
         return True
 
-    def _list(self, folder: _Folder, now: float) -> None:
+    def _list(self, folder: WatchedFolder, now: float) -> None:
         folder.listed_at, folder.trouble = now, ""
         known = folder.known
         try:
@@ -177,7 +141,7 @@ class Watcher:
         except OSError as error:
             folder.trouble = error.strerror or str(error)
 
-    def _meet(self, folder: _Folder, entry: os.DirEntry[str], now: float) -> None:
+    def _meet(self, folder: WatchedFolder, entry: os.DirEntry[str], now: float) -> None:
         """Deal with a name that is new in a listing, or stands for another file than it did."""
         assert self._pattern is not None  # noqa: S101
         name = entry.name
@@ -188,8 +152,8 @@ class Watcher:
             path = f"{folder.path}/{name}"
             if path not in self._apart:
                 above = folder.above | {folder.identity}
-                folder.children[name] = _Folder(path, depth, above, self._remembered.pop(path, {}))
-        elif self._pattern.takes(folder.depth, name):
+                folder.children[name] = WatchedFolder(path, depth, above, self._remembered.pop(path, {}))
+        elif self._pattern.takes(folder.depth, name) or _may_be_companion(name):
             self._notice(folder, name, entry.inode(), now)
 
     def _trouble(self) -> str:
@@ -207,7 +171,7 @@ class Watcher:
 
     # Files
 
-    def _notice(self, folder: _Folder, name: str, inode: int, now: float) -> None:
+    def _notice(self, folder: WatchedFolder, name: str, inode: int, now: float) -> None:
         """Look at a name; when it has other content than was known, wait for it to settle."""
         path = f"{folder.path}/{name}"
         if path in self._unfinished:
@@ -224,14 +188,17 @@ class Watcher:
             return
         if not stat.S_ISREG(status.st_mode):
             return
-        stamp = _Stamp(inode, status.st_size, status.st_mtime_ns)
+        stamp = Stamp(inode, status.st_size, status.st_mtime_ns)
         if old is not None and old.says_the_same(stamp):
+            folder.known[name] = old._replace(inode=inode)
+            return
+        if self._is_announced(folder, name, stamp):
             folder.known[name] = stamp
             return
-        self._unfinished[path] = _Pending(folder, name, stamp, now)
+        self._unfinished[path] = PendingFile(folder, name, stamp, now)
         self.newest = now
 
-    def _recheck(self, folders: list[_Folder], now: float) -> None:
+    def _recheck(self, folders: list[WatchedFolder], now: float) -> None:
         """Look again at the latest files, and at some of all others in turn."""
         turn = list(islice(self._audit, AUDITED_PER_POLL))
         if not turn:
@@ -249,21 +216,25 @@ class Watcher:
             LOOKS_PER_POLL, self._unfinished, key=lambda path: self._unfinished[path].stamp.mtime_ns
         )
 
-    def _look(self, path: str, now: float, patience_s: float) -> Arrival | None:
+    def _look(self, path: str, now: float, patience_s: float) -> list[Arrival]:
         """Look at an unfinished file: has it settled, and is it whole?"""
         waiting = self._unfinished[path]
         if not self._is_unchanged(path, now):
-            return None
+            return []
         waiting.since = min(waiting.since, now)  # the clock may have been set back
         quiet_s = now - waiting.since
-        if quiet_s < self._source.settle_s:
-            return None
+        if quiet_s < self._source.settle_s or (
+            quiet_s < 2 * self._source.settle_s and self._awaits_companion(waiting)
+        ):
+            return []
+        if self._is_companion(waiting.folder, waiting.name):
+            return self._finish_companion(path)
         evidence = _judge(path)
         if evidence.whole is False and quiet_s < patience_s:
-            return None
+            return []
         # Opening the file has made a network file system ask the server: only now is its size certain.
         if not self._is_unchanged(path, now):
-            return None
+            return []
         return self._finish(path, evidence)
 
     def _is_unchanged(self, path: str, now: float) -> bool:
@@ -275,32 +246,102 @@ class Watcher:
             return False
         except OSError:
             return False
-        stamp = _Stamp(waiting.stamp.inode, status.st_size, status.st_mtime_ns)
+        stamp = Stamp(waiting.stamp.inode, status.st_size, status.st_mtime_ns)
         if stamp == waiting.stamp:
             return True
         waiting.stamp, waiting.since = stamp, now
         self.newest = now
         return False
 
-    def _finish(self, path: str, evidence: Evidence) -> Arrival | None:
+    def _finish(self, path: str, evidence: Evidence) -> list[Arrival]:
         """Count the file as known; announce it unless it has become again what it was."""
         assert self._pattern is not None  # noqa: S101
         waiting = self._unfinished.pop(path)
         folder, name, stamp = waiting.folder, waiting.name, waiting.stamp
         old = folder.known.get(name)
-        folder.known[name] = stamp
         if old is not None and old.says_the_same(stamp):
-            return None
+            folder.known[name] = old._replace(inode=stamp.inode)
+            return []
+        folder.known[name] = stamp.with_tags(self._tags_beside(folder, name))
         self._recent.append((folder, name))
         whole = evidence.whole is not False
+        return [self._arrival(folder, name, whole, "" if whole else evidence.reason)]
+
+    def _arrival(self, folder: WatchedFolder, name: str, whole: bool = True, reason: str = "") -> Arrival:
+        assert self._pattern is not None  # noqa: S101
+        path, stamp = f"{folder.path}/{name}", folder.known[name]
         return Arrival(
-            path=Path(path),
-            key=self._pattern.key(path),
-            content=stamp.content,
-            acquired_at=stamp.mtime_ns / 1e9,
+            Path(path),
+            self._pattern.key(path),
+            stamp.content,
+            stamp.mtime_ns / 1e9,
             whole=whole,
-            reason="" if whole else evidence.reason,
+            reason=reason,
         )
+
+    # Files beside movies
+
+    def _is_companion(self, folder: WatchedFolder, name: str) -> bool:
+        assert self._pattern is not None  # noqa: S101
+        return _may_be_companion(name) and not self._pattern.takes(folder.depth, name)
+
+    def _awaits_companion(self, movie: PendingFile) -> bool:
+        """Say whether a file that belongs to a movie is being written."""
+        if self._is_companion(movie.folder, movie.name):
+            return False
+        names = companion_names(movie.name)
+        return any(f"{movie.folder.path}/{name}" in self._unfinished for name in names)
+
+    def _movies_of(self, folder: WatchedFolder, companion: str) -> list[str]:
+        """Give the known movies to which a file belongs; found by their names, without a look."""
+        assert self._pattern is not None  # noqa: S101
+        stems = movie_stems(companion)
+        names = [stems[0], *(f"{stem}{suffix}" for stem in stems for suffix in self._pattern.suffixes)]
+        known = [name for name in dict.fromkeys(names) if name in folder.known]
+        return [
+            name
+            for name in known
+            if self._pattern.takes(folder.depth, name) and companion in companion_names(name)
+        ]
+
+    def _is_announced(self, folder: WatchedFolder, name: str, stamp: Stamp) -> bool:
+        """Say whether all movies of a companion are registered with it as it is."""
+        movies = self._movies_of(folder, name) if self._is_companion(folder, name) else []
+        which, what = companion_tag(name, stamp.size, stamp.mtime_ns)
+        return bool(movies) and all(
+            companion_tags(folder.known[movie].beside).get(which) == what for movie in movies
+        )
+
+    def _tags_beside(self, folder: WatchedFolder, movie: str) -> dict[str, str]:
+        """Give the tags of the settled files that belong to a movie and are still there."""
+        tags = []
+        for name in companion_names(movie):
+            stamp = folder.known.get(name)
+            if stamp is None or not self._is_companion(folder, name):
+                continue
+            try:
+                status = _status(f"{folder.path}/{name}")
+            except OSError:
+                continue
+            if (status.st_size, status.st_mtime_ns) == (stamp.size, stamp.mtime_ns):
+                tags.append(companion_tag(name, stamp.size, stamp.mtime_ns))
+        return dict(tags)
+
+    def _finish_companion(self, path: str) -> list[Arrival]:
+        """Count the file as known; announce again the movies that it belongs to."""
+        waiting = self._unfinished.pop(path)
+        folder, name, stamp = waiting.folder, waiting.name, waiting.stamp
+        if self._is_announced(folder, name, stamp):
+            folder.known[name] = stamp
+            return []
+        folder.known[name] = stamp
+        self._recent.append((folder, name))
+        which, what = companion_tag(name, stamp.size, stamp.mtime_ns)
+        movies = self._movies_of(folder, name)
+        for movie in movies:
+            before = folder.known[movie]
+            folder.known[movie] = before.with_tags({**companion_tags(before.beside), which: what})
+        return [self._arrival(folder, movie) for movie in movies]
 
 
 def _status(path: str) -> os.stat_result:
@@ -315,19 +356,12 @@ def _judge(path: str) -> Evidence:
         return Evidence(False, f"its header cannot be understood ({error!r})")
 
 
+def _may_be_companion(name: str) -> bool:
+    return name.endswith(COMPANION_SUFFIXES) and not name.startswith(".")
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle, or one into a place that may not be read
         return False
-
-
-def _by_folder(known: Iterable[tuple[str, str]]) -> dict[str, dict[str, _Stamp]]:
-    """Sort (path, content) pairs by folder; a content that no watcher wrote is as good as none."""
-    folders: dict[str, dict[str, _Stamp]] = {}
-    for path, content in known:
-        size, _, mtime_ns = content.partition(":")
-        if size.isdecimal() and mtime_ns.isdecimal():
-            folder, _, name = path.rpartition("/")
-            folders.setdefault(folder, {})[name] = _Stamp(0, int(size), int(mtime_ns))
-    return folders

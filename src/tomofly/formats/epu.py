@@ -135,6 +135,15 @@ def companion_names(movie_name: str) -> tuple[str, ...]:
     return (*(f"{name}.xml" for name in stems), *mdocs)
 
 
+def movie_stems(companion: str) -> tuple[str, ...]:
+    """Stems of the movies to which a file of this name may belong; an mdoc's may be a movie's whole name."""
+    stem = Path(companion).stem
+    return (stem, *(f"{stem}{ending}" for ending in _MOVIE_ENDINGS))
+
+
+COMPANION_SUFFIXES = (".xml", ".mdoc")
+
+
 def additional_files(movie: str | Path, existing: frozenset[str] | set[str] | None = None) -> list[Path]:
     """The files beside a movie that belong to it, by the names in `existing` (default: ask the disk)."""
     movie = Path(movie)

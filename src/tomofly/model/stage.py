@@ -45,7 +45,8 @@ class StageContext:
     """All that a stage's function may touch beside its item and parameters.
 
     Files are written into ``work``, which belongs to this attempt alone; what the function returns as
-    products is moved into the session's folder after it has ended well.
+    products is moved into the session's folder after it has ended well. ``placed`` is where the products
+    of this stage lie then, and those of earlier runs lie now.
     """
 
     stage: str
@@ -58,6 +59,7 @@ class StageContext:
     threads: int = 1
     checkpoint: Path | None = None
     final: bool = False
+    placed: Path | None = None
 
     def new_file(self, suffix: str) -> Path:
         """Give the path for a new product named after the item: ``<key><suffix>``."""
@@ -101,9 +103,13 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class MapStage(Stage):
-    """One item in, one item's results out."""
+    """One item in, one item's results out.
+
+    ``follows_source``: its results depend on the files beside the item's own, which ``needs`` do not name.
+    """
 
     run: MapFunction
+    follows_source: bool = False
 
     @property
     def shape(self) -> Shape:

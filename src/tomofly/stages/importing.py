@@ -305,6 +305,7 @@ STAGE = MapStage(
     produces="movie",
     params=ImportParams,
     needs=("transfer",),
+    follows_source=True,
     reads={
         "microscope": ("pixel_size_angstrom", "voltage_kv", "dose_per_frame_e_per_a2"),
         "gain": GAIN_FIELDS,

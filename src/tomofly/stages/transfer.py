@@ -1,13 +1,15 @@
 """Bringing a movie, and the files that belong to it, from where it was recorded into the session."""
 
 import os
+import shutil
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tomofly.formats.completeness import probe
-from tomofly.formats.epu import additional_files
+from tomofly.formats.epu import additional_files, companion_names
 from tomofly.model import (
     BadInput,
     ItemRef,
@@ -20,7 +22,8 @@ from tomofly.model import (
     TomoflyError,
     parameter,
 )
-from tomofly.stages.verified_copy import Copied, copy_verified, reading
+from tomofly.model.content import companion_tag, companion_tags, own_content
+from tomofly.stages.verified_copy import Copied, checksum, copy_verified, reading
 
 MEGABYTE = 1e6
 
@@ -45,11 +48,15 @@ class TransferParams(StageParams):
 
 @dataclass(frozen=True)
 class Piece:
-    """One of the files of an item: the name of its product, where it is, and where it goes."""
+    """One of the files of an item: the name of its product, where it is, and where it goes.
+
+    ``held``: it is in the session already, as the item's content names it.
+    """
 
     product: str
     source: Path
     target: Path
+    held: bool = False
 
 
 def transfer(item: ItemRef, params: TransferParams, ctx: StageContext) -> Outcome:
@@ -58,13 +65,55 @@ def transfer(item: ItemRef, params: TransferParams, ctx: StageContext) -> Outcom
     Raises BadInput for a truncated movie, TomoflyError (tried again) for a source that is away, unreadable
     or changing, OSError for trouble with the session's own disk.
     """
-    source = require_source(item)
-    pieces = [Piece("movie", source, _target(ctx, source.suffix))]
+    held = _held_movie(item, params, ctx)
+    source = item.source.absolute() if held and item.source is not None else require_source(item)
+    pieces = [held or Piece("movie", source, _target(ctx, source.suffix))]
     for product, path in companions(source, params.additional_suffixes).items():
         pieces.append(Piece(product, path, _target(ctx, f".{product}")))
-    if params.mode == "link":
-        return _link(pieces)
-    return _copy(pieces, params, ctx)
+    if held:
+        pieces += _held_companions(item, source, ctx, {piece.product for piece in pieces})
+    return _bring(pieces, params, ctx)
+
+
+def _held_movie(item: ItemRef, params: TransferParams, ctx: StageContext) -> Piece | None:
+    """Give the movie as an earlier run brought it; where it is to be moved, only when its source is gone."""
+    if item.source is None or ctx.placed is None or not item.content:
+        return None
+    source = item.source.absolute()
+    if params.mode == "move" and os.path.lexists(source):
+        return None
+    target = _target(ctx, source.suffix)
+    there = ctx.placed / target.relative_to(ctx.work)
+    status = _copied_status(there)
+    if status is None or f"{status.st_size}:{status.st_mtime_ns}" != own_content(item.content):
+        return None
+    return Piece("movie", there, target, held=True)
+
+
+def _held_companions(item: ItemRef, source: Path, ctx: StageContext, found: set[str]) -> list[Piece]:
+    """Give the files that came with the movie earlier and are no longer beside its source."""
+    tags = companion_tags(item.content)
+    pieces: dict[str, Piece] = {}
+    for name in companion_names(source.name):
+        target = _target(ctx, Path(name).suffix.lower())
+        product = target.suffix[1:]
+        there = (ctx.placed or ctx.work) / target.relative_to(ctx.work)
+        status = _copied_status(there)
+        if status is None or product in found:
+            continue
+        which, what = companion_tag(name, status.st_size, status.st_mtime_ns)
+        if tags.get(which) == what:
+            pieces.setdefault(product, Piece(product, there, target, held=True))
+    return list(pieces.values())
+
+
+def _copied_status(path: Path) -> os.stat_result | None:
+    """Give what is known of a copy in the session; None where there is none, or a link."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def require_source(item: ItemRef) -> Path:
@@ -75,7 +124,7 @@ def require_source(item: ItemRef) -> Path:
     source = item.source.absolute()
     with reading(source), source.open("rb") as opened:
         status = os.fstat(opened.fileno())
-    if item.content and item.content != f"{status.st_size}:{status.st_mtime_ns}":
+    if item.content and own_content(item.content) != f"{status.st_size}:{status.st_mtime_ns}":
         raise TomoflyError(
             f"{source} has changed since it was found", "It is taken again as soon as it is whole"
         )
@@ -112,31 +161,53 @@ def _target(ctx: StageContext, suffix: str) -> Path:
     return ctx.new_file("" if suffix and ctx.key.endswith(suffix) else suffix)
 
 
-def _link(pieces: list[Piece]) -> Outcome:
-    for piece in pieces:
-        piece.target.symlink_to(piece.source)
-    return Outcome(_products(pieces), {"transferred_bytes": float(_size(pieces))})
-
-
-def _copy(pieces: list[Piece], params: TransferParams, ctx: StageContext) -> Outcome:
-    moving = params.mode == "move"
+def _bring(pieces: list[Piece], params: TransferParams, ctx: StageContext) -> Outcome:
+    """Bring the pieces in; the result is named after the movie alone, and import looks at the others."""
+    metrics = {"transferred_bytes": float(_size(pieces))}
     copies: list[Copied] = []
     for piece in pieces:
-        partial = ctx.partial / f"{piece.target.name}.partial"
-        # Raw data are deleted only after they were verified, whatever the settings say of copies.
-        verify = params.verify or moving
-        copies.append(copy_verified(piece.source, piece.target, partial, ctx.log, verify=verify))
-    movie = copies[0]
-    metrics = {"transferred_bytes": float(sum(copy.size for copy in copies))}
-    if movie.size > movie.resumed and movie.seconds > 0:
-        metrics["transfer_speed_mb_per_s"] = (movie.size - movie.resumed) / movie.seconds / MEGABYTE
-    ctx.log.info("%s: %d bytes, xxh3-128 %s", pieces[0].source, movie.size, movie.checksum)
+        if piece.held:
+            _keep(piece)
+        elif params.mode == "link":
+            piece.target.symlink_to(piece.source)
+        else:
+            copies.append(_copy(piece, params, ctx))
+    movie, copy = pieces[0], copies[0] if copies and not pieces[0].held else None
+    if copy is not None and copy.size > copy.resumed and copy.seconds > 0:
+        metrics["transfer_speed_mb_per_s"] = (copy.size - copy.resumed) / copy.seconds / MEGABYTE
     return Outcome(
         _products(pieces),
         metrics,
-        content=f"xxh3:{movie.checksum}",
-        discard=tuple(copy.source for copy in copies) if moving else (),
+        content=_content(movie, copy),
+        discard=tuple(copy.source for copy in copies) if params.mode == "move" else (),
     )
+
+
+def _content(movie: Piece, copy: Copied | None) -> str:
+    if copy is not None:
+        return f"xxh3:{copy.checksum}"
+    if movie.held:
+        return f"xxh3:{checksum(movie.target)}"
+    with reading(movie.source):
+        status = movie.source.stat()
+    return f"link:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _copy(piece: Piece, params: TransferParams, ctx: StageContext) -> Copied:
+    partial = ctx.partial / f"{piece.target.name}.partial"
+    # Raw data are deleted only after they were verified, whatever the settings say of copies.
+    verify = params.verify or params.mode == "move"
+    copy = copy_verified(piece.source, piece.target, partial, ctx.log, verify=verify)
+    ctx.log.info("%s: %d bytes, xxh3-128 %s", piece.source, copy.size, copy.checksum)
+    return copy
+
+
+def _keep(piece: Piece) -> None:
+    """Have a file that is in the session already once more among the products, at no cost where possible."""
+    try:
+        piece.target.hardlink_to(piece.source)
+    except OSError:  # a file system without second names
+        shutil.copy2(piece.source, piece.target)
 
 
 def _products(pieces: list[Piece]) -> dict[str, Path]:
