@@ -13,7 +13,6 @@ from sqlalchemy.exc import OperationalError, StatementError
 from tomofly.flow.commit import Committer, refused
 from tomofly.flow.folder import sweep_checkpoints, sweep_partial
 from tomofly.flow.gain_copy import with_own_gain
-from tomofly.flow.gain_copy import with_own_gain
 from tomofly.flow.graph import Workflow
 from tomofly.flow.orders import OrderBook
 from tomofly.flow.planner import (
