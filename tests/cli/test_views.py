@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tomofly.cli.demo_commands import _Camera
-from tomofly.cli.output import duration_text, size_text, write_table
+from tomofly.cli.output import duration_text, fitting_columns, size_text, write_table
 from tomofly.cli.view import PlainView, drawn, line_of
 from tomofly.model import TomoflyError
 from tomofly.services.progress import Progress, TrackProgress, Trouble
@@ -103,6 +103,15 @@ def test_quantities_are_written_for_people() -> None:
     assert [size_text(n) for n in (None, 0, 999, 1000, 2.5e9, 3e15)] == [
         "-", "0 B", "999 B", "1.0 kB", "2.5 GB", "3000.0 TB",
     ]  # fmt: skip
+
+
+def test_a_table_leaves_out_columns_that_a_terminal_has_no_room_for() -> None:
+    columns = ["key", "state", "total_motion_angstrom", "defocus_angstrom", "flags"]
+    rows = [{"key": "square/hole_7", "state": "done", "flags": "ice"}, {"key": "a", "defocus_angstrom": 1.0}]
+    assert fitting_columns(columns, rows, 80) == columns
+    assert fitting_columns(columns, rows, 60) == ["key", "state", "total_motion_angstrom", "flags"]
+    assert fitting_columns(columns, rows, 10) == ["key", "state", "flags"]
+    assert fitting_columns(columns, rows) == columns, "all of them where it is no terminal"
 
 
 def test_a_table_lines_up_and_ends_without_blanks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,24 @@ def test_a_note_left_out_before_it_came_to_the_fold_never_enters_nor_holds_it_up
     assert _fold(bench) == {"total": 10.0, "notes": 4.0}
 
 
+def test_a_fold_of_which_everything_is_left_out_is_empty_and_comes_to_rest(bench: Bench) -> None:
+    bench.arrive(*_notes(bench, 4))
+    bench.settle()
+    for i in range(4):
+        _mark(bench, f"A_{i:02d}", "wrong grid")
+    bench.settle()
+    assert _fold(bench) == {"total": 0.0, "notes": 0.0}
+    assert bench.engine.settled()
+
+
+def test_a_ledger_without_what_is_left_out_is_made_again(bench: Bench) -> None:
+    bench.arrive(*_notes(bench, 3))
+    bench.settle()
+    _mark(bench, "A_00", "too round")
+    bench.settle()
+    assert bench.results()["ledger", "A", "ledger"][4] == {"total": 5.0, "notes": 2.0}
+
+
 def _write_two(item: ItemRef, params: StageParams, ctx: StageContext) -> Outcome:
     first, second = ctx.new_file(".txt"), ctx.new_file("_DW.txt")
     first.write_text(f"{item.key}")

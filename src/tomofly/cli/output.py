@@ -1,8 +1,9 @@
 """What commands write: results on standard output, everything else on standard error."""
 
 import json
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,22 @@ def tell(text: str) -> None:
     """Tell something beside the result, on standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def fitting_columns(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], width: int | None = None
+) -> list[str]:
+    """Leave out columns, the last but one first, until a line fits the terminal; elsewhere give them all.
+
+    The first two and the last one stay: which item it is, how it stands, and what is wrong with it.
+    """
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    taken = {name: max([len(name), *(len(_cell(row.get(name))) for row in rows)]) for name in columns}
+    kept = list(columns)
+    while len(kept) > 3 and sum(taken[name] + 2 for name in kept) - 2 > width:
+        kept.pop(-2)
+    return kept
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

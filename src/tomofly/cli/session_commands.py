@@ -17,7 +17,7 @@ from tomofly.cli.options import (
     SetOption,
     TrackOption,
 )
-from tomofly.cli.output import tell, time_text, write_json, write_line, write_table
+from tomofly.cli.output import fitting_columns, tell, time_text, write_json, write_line, write_table
 
 if TYPE_CHECKING:
     from tomofly.services.sessions import SessionInfo
@@ -207,7 +207,7 @@ def items(
     if not page.rows:
         tell("No item passes the filter." if filter else "No items yet.")
         return
-    wanted = column or _telling_columns(page.rows)
+    wanted = column or fitting_columns(_telling_columns(page.rows), page.rows)
     write_table(wanted, [[row.get(name) for name in wanted] for row in page.rows])
     tell(f"{page.offset + 1} to {page.offset + len(page.rows)} of {page.total}")
 
