@@ -30,7 +30,7 @@ from tomofly.store import Database, SessionRow, TrackRow, intake, retry_while_lo
 RECONCILE_S = 0.5
 HEARTBEAT_S = 2.0
 STOP_GRACE_S = 10.0
-TURN_S = 0.05
+TURN_S = 0.1
 """How long reports gather before they are written down together."""
 
 IDLE_S = 0.2
@@ -92,6 +92,7 @@ class Conductor:
         self._began = self._last_arrival = time.time()
         self._due = {"reconcile": 0.0, "heartbeat": 0.0, "space": 0.0}
         self._state = ""
+        self._gathered: list[TaskReport] = []
         self._arrivals = Arrivals()
         settings = self._load_settings()
         self.engine = Engine(database, Scope(self.session_id, workflow, self.folder), settings)
@@ -157,7 +158,7 @@ class Conductor:
     def _step(self, executor: Executor, now: float) -> bool:
         """Take in, commit, plan, hand out; say whether anything happened."""
         arrived = self._take_in(now)
-        reports = list(drained(executor.reports))
+        reports = self._take_reports(executor)
         self._commit(reports, now)
         planned = self.engine.plan(now)
         self._watch_space(now, reports)
@@ -167,14 +168,16 @@ class Conductor:
     def _rest(self, executor: Executor, pause_s: float) -> None:
         """Let reports gather for a moment, so that one transaction serves many of them."""
         end = time.monotonic() + pause_s
-        reports: list[TaskReport] = []
         while (left := end - time.monotonic()) > 0:
             try:
-                reports.append(executor.reports.get(timeout=left))
+                self._gathered.append(executor.reports.get(timeout=left))
             except queue.Empty:
                 break
             end = min(end, time.monotonic() + TURN_S)
-        self._commit(reports, time.time())
+
+    def _take_reports(self, executor: Executor) -> list[TaskReport]:
+        reports, self._gathered = [*self._gathered, *drained(executor.reports)], []
+        return reports
 
     def _take_in(self, now: float) -> int:
         arrivals = self._arrivals.take()
@@ -213,6 +216,7 @@ class Conductor:
         end = time.monotonic() + STOP_GRACE_S
         while sum(self.tally.in_flight.values()) > 0 and time.monotonic() < end:
             self._rest(executor, TURN_S)
+            self._commit(self._take_reports(executor), time.time())
 
     def _reconcile(self, now: float) -> None:
         """Carry out what people have asked for since the last look."""
