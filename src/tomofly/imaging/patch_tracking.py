@@ -126,12 +126,16 @@ def _patch_spectra(
 
 
 def _newton_steps(areas: list[FrameSpectra], bfactor_px2: float, pool: ThreadPoolExecutor) -> FloatArray:
-    """Return a Newton step (patch, frame, 2) for every patch, weighted by the powers of all patches."""
+    """Return a Newton step (patch, frame, 2) for every patch, weighted by the powers of all patches.
+
+    The signal's power is the median over patches: contamination in one of them has a hundred times that of
+    the others at low frequencies, and its weights would leave the others with noise alone.
+    """
     each = list(pool.map(ring_powers, areas))
     first = areas[0]
     powers = RingPowers(
         each[0].frequency,
-        np.mean([one.signal for one in each], axis=0),
+        np.median([one.signal for one in each], axis=0),
         np.mean([one.noise for one in each], axis=0),
     )
     lowest = LOWEST_CYCLES / min(1 / first.ky[0], 1 / first.kx[0])
