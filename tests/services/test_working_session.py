@@ -14,7 +14,7 @@ from tests.services.conftest import write_notes
 from tomofly.model import TomoflyError
 from tomofly.services import control
 from tomofly.services.home import Home
-from tomofly.services.progress import session_progress
+from tomofly.services.progress import note_shown, session_progress
 from tomofly.services.session_api import Session
 from tomofly.services.sessions import EXPORT_MARK, delete_session
 from tomofly.services.table import item_logs, list_failures, table_page
@@ -69,6 +69,8 @@ def check_table(ran: Session, home: Home) -> None:
     frame = ran.table("2 <= value < 7")
     assert list(frame["key"]) == ["A_2", "A_3", "A_4"]
     assert str(frame["done_at"].dtype).startswith("datetime64")
+    note_shown(home, session_progress(home, "notes"))
+    assert ran.table()["shown_at"].notna().sum() > 0, "what has been put before a person is noted"
     page = table_page(home, "notes", sort="-value", limit=2, offset=1)
     assert (page.total, [row["key"] for row in page.rows]) == (7, ["A_4", "A_3"])
     ran.exclude("A_3", reason="too round")

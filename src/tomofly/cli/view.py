@@ -17,7 +17,7 @@ from rich.text import Text
 from tomofly.cli.output import duration_text, size_text
 from tomofly.model import Settings
 from tomofly.services.home import Home
-from tomofly.services.progress import Progress, TrackProgress, session_progress
+from tomofly.services.progress import Progress, TrackProgress, note_shown, session_progress
 from tomofly.services.settings import current_settings
 from tomofly.store.browse import BrowsedItem
 
@@ -242,12 +242,18 @@ def shown(home: Home, name: str, *, plain: bool = False) -> Iterator[None]:
         finally:
             end.set()
             thread.join(timeout=10)
-            view.show(session_progress(home, name))
+            _show(home, name, view)
+
+
+def _show(home: Home, name: str, view: View) -> None:
+    progress = session_progress(home, name)
+    view.show(progress)
+    note_shown(home, progress)
 
 
 def _follow(home: Home, name: str, view: View, end: threading.Event) -> None:
     while not end.wait(REFRESH_S):
-        view.show(session_progress(home, name))
+        _show(home, name, view)
 
 
 def follow_session(home: Home, name: str) -> None:
@@ -255,7 +261,7 @@ def follow_session(home: Home, name: str) -> None:
     end = threading.Event()
     with opened_view(home, name, plain=False) as view:
         try:
-            view.show(session_progress(home, name))
+            _show(home, name, view)
             _follow(home, name, view, end)
         except KeyboardInterrupt:
             return

@@ -1,5 +1,6 @@
 """How a session is coming along: counts, rates, backlog, latency, troubles. A few quick queries."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from tomofly.flow.graph import Workflow
 from tomofly.flow.planner import is_enabled
@@ -16,7 +18,7 @@ from tomofly.services.filters import final_stages
 from tomofly.services.home import Home
 from tomofly.services.settings import settings_in_force
 from tomofly.services.status import MEANINGS, Status, status_of
-from tomofly.store import SessionRow, TrackRow, sessions, statistics
+from tomofly.store import SessionRow, TrackRow, requests, sessions, statistics
 from tomofly.store.browse import BrowsedItem, items_by_id
 
 RATE_WINDOW_S = 600.0
@@ -110,6 +112,15 @@ def session_progress(home: Home, name: str, *, latest: int = 5, errors: int = 5)
 def enabled_stages(workflow: Workflow, settings: Mapping[str, Settings]) -> list[str]:
     """Give the stages that are switched on, in the order of the work."""
     return [stage.name for stage in workflow.stages if is_enabled(stage, settings[stage.track])]
+
+
+def note_shown(home: Home, progress: Progress) -> None:
+    """Note that the latest items of this progress have been put before a person's eyes."""
+    fresh = [item.id for item in progress.latest if item.shown_at is None]
+    if fresh:
+        # A database that cannot be written just now is no reason to stop looking: the next look tells it.
+        with contextlib.suppress(OperationalError), home.database.begin() as connection:
+            requests.note_shown(connection, fresh, time.time())
 
 
 class _Look:

@@ -20,7 +20,8 @@ from tomofly.store.browse import BrowsedItem, ItemFilter, Order
 if TYPE_CHECKING:
     import pandas
 
-IDENTITY_COLUMNS = ("key", "state", "excluded", "flags", "source", "acquired_at", "detected_at", "done_at")
+TIME_COLUMNS = ("acquired_at", "detected_at", "done_at", "shown_at")
+IDENTITY_COLUMNS = ("key", "state", "excluded", "flags", "source", *TIME_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def table_row(scope: TableScope, item: BrowsedItem) -> dict[str, Any]:
         "acquired_at": item.acquired_at,
         "detected_at": item.detected_at,
         "done_at": item.done_at(scope.final_stages),
+        "shown_at": item.shown_at,
     }
     for metric, column in _metric_names(scope.workflow).items():
         row[column] = item.metrics.get(metric)
@@ -142,7 +144,7 @@ def data_frame(home: Home, name: str, filters: Sequence[str] = ()) -> "pandas.Da
     scope = table_scope(home, name)
     columns = [column.name for column in table_columns(scope.workflow)]
     frame = pandas.DataFrame(table_rows(home, scope, table_filter(scope, filters)), columns=columns)
-    for column in ("acquired_at", "detected_at", "done_at"):
+    for column in TIME_COLUMNS:
         frame[column] = pandas.to_datetime(frame[column].astype("float64"), unit="s", utc=True)
     return frame
 

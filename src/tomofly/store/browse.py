@@ -80,6 +80,7 @@ class BrowsedItem:
     live: bool
     excluded: str
     waiting_for: str
+    shown_at: float | None = None
     tasks: dict[str, TaskCell] = field(default_factory=dict)
     metrics: dict[tuple[str, str], float] = field(default_factory=dict)
     flags: list[tuple[str, str, str]] = field(default_factory=list)
@@ -151,7 +152,7 @@ def _browsed(row: RowMapping) -> BrowsedItem:
     return BrowsedItem(
         id=row["id"], key=row["key"], kind=row["kind"], source=row["source"], attributes=row["attributes"],
         acquired_at=row["acquired_at"], detected_at=row["detected_at"], live=row["live"],
-        excluded=row["excluded"], waiting_for=row["waiting_for"],
+        excluded=row["excluded"], waiting_for=row["waiting_for"], shown_at=row["shown_at"],
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a person asks about single items: leave out, take in again, try again, process now."""
+"""What a person does with single items: leave out, take in again, try again, process now, look at."""
 
 from collections.abc import Sequence
 
@@ -59,3 +59,10 @@ def retry_failed(connection: Connection, session_id: int, item_ids: Sequence[int
         )
     touch_items(connection, (row[1] for row in rows))
     return len(tasks)
+
+
+def note_shown(connection: Connection, item_ids: Sequence[int], now: float) -> None:
+    """Note when items were first shown to a person."""
+    if item_ids:
+        fresh = t.items.c.id.in_(list(item_ids)), t.items.c.shown_at.is_(None)
+        connection.execute(update(t.items).where(*fresh).values(shown_at=now))
