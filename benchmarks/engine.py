@@ -56,12 +56,15 @@ class Meter:
         self.process = psutil.Process()
         self.conductor: Conductor | None = None
         self.marks: list[tuple[int, float]] = []
-        self.step = max(items * 3 // 20, 1)
+        self.step = max(min(items * 3 // 20, 2000), 1)
         self.first_tick = 0.0
+        self.limit_s = float("inf")
 
     def tick(self) -> None:
         """Note the memory after every twentieth of the tasks."""
         self.first_tick = self.first_tick or time.monotonic()
+        if self.conductor and time.monotonic() - self.first_tick > self.limit_s:
+            self.conductor.stop()
         tasks = self.conductor.tally.tasks if self.conductor else 0
         if tasks >= len(self.marks) * self.step:
             self.marks.append((tasks, self.process.memory_info().rss / 1e6))
@@ -75,8 +78,11 @@ def _session(database: Database, folder: Path) -> int:
         return sessions.create_session(connection, new, time.time())
 
 
-def _run(database: Database, session_id: int, items: int, offered: int) -> tuple[Meter, float, float]:
+def _run(
+    database: Database, session_id: int, items: int, offered: int, limit_s: float = float("inf")
+) -> tuple[Meter, float, float]:
     meter = Meter(items)
+    meter.limit_s = limit_s
     with database.read() as connection:
         session = sessions.find_session(connection, session_id)
     conductor = Conductor(
@@ -127,13 +133,16 @@ def main() -> None:
     parser.add_argument(
         "--finished", type=int, default=0, help="items of the finished session that is started"
     )
+    parser.add_argument(
+        "--limit", type=float, default=float("inf"), help="stop the run after so many seconds"
+    )
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = Database(f"sqlite:///{folder}/engine.db")
         session_id = _session(database, folder / "session")
-        meter, wall, own = _run(database, session_id, given.items, given.items)
+        meter, wall, own = _run(database, session_id, given.items, given.items, given.limit)
         finished = given.finished or given.items
         if given.finished:
             database.close()
