@@ -33,6 +33,10 @@ STOP_GRACE_S = 10.0
 TURN_S = 0.1
 """How long reports gather before they are written down together."""
 
+CROWD = 16
+CROWDED_TURN_S = 0.5
+"""The same after a turn with so many reports: short tasks by the thousand are written down in larger lots."""
+
 IDLE_S = 0.2
 PREFETCH_S = 0.4
 MAX_PREFETCH = 200
@@ -93,6 +97,7 @@ class Conductor:
         self._due = {"reconcile": 0.0, "heartbeat": 0.0, "space": 0.0}
         self._state = ""
         self._gathered: list[TaskReport] = []
+        self._turn_s = TURN_S
         self._arrivals = Arrivals()
         settings = self._load_settings()
         self.engine = Engine(database, Scope(self.session_id, workflow, self.folder), settings)
@@ -153,12 +158,13 @@ class Conductor:
                 return
             if self._is_finished(now):
                 return
-            self._rest(executor, TURN_S if worked else IDLE_S)
+            self._rest(executor, self._turn_s if worked else IDLE_S)
 
     def _step(self, executor: Executor, now: float) -> bool:
         """Take in, commit, plan, hand out; say whether anything happened."""
         arrived = self._take_in(now)
         reports = self._take_reports(executor)
+        self._turn_s = CROWDED_TURN_S if len(reports) >= CROWD else TURN_S
         self._commit(reports, now)
         planned = self.engine.plan(now)
         self._watch_space(now, reports)
@@ -173,7 +179,7 @@ class Conductor:
                 self._gathered.append(executor.reports.get(timeout=left))
             except queue.Empty:
                 break
-            end = min(end, time.monotonic() + TURN_S)
+            end = min(end, time.monotonic() + self._turn_s)
 
     def _take_reports(self, executor: Executor) -> list[TaskReport]:
         reports, self._gathered = [*self._gathered, *drained(executor.reports)], []

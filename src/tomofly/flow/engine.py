@@ -199,7 +199,7 @@ class Engine:
         known = {view.id: view.tasks for view in views}
         idle = [d for d in waits if d.wake_at is None and d.stage in known[d.item]]
         planning.unqueue_tasks(connection, [(d.item, d.stage) for d in idle])
-        planning.settle_items(connection, [_settled(view, waits) for view in views])
+        planning.settle_items(connection, _settled(views, waits))
         moves = [(d.item, d.stage, "waiting") for d in queued]
         moves += [(d.item, d.stage, "skipped") for d in skipped]
         # A member that waits again, or whose result is about to change, is one that its group may still get.
@@ -324,11 +324,15 @@ class Engine:
             return item_views(connection, self.scope.workflow, rows, closed=self.closed)
 
 
-def _settled(view: ItemView, waits: Sequence[Wait]) -> tuple[int, float | None, str]:
-    mine = [wait for wait in waits if wait.item == view.id]
-    wakes = [wait.wake_at for wait in mine if wait.wake_at is not None]
-    reason = mine[0].reason if mine else ""
-    return view.id, min(wakes, default=None), reason
+def _settled(views: Sequence[ItemView], waits: Sequence[Wait]) -> list[tuple[int, float | None, str]]:
+    """Give (item, when to look again, what it waits for) of every item that was looked at."""
+    wakes: dict[int, float] = {}
+    reasons: dict[int, str] = {}
+    for wait in waits:
+        reasons.setdefault(wait.item, wait.reason)
+        if wait.wake_at is not None:
+            wakes[wait.item] = min(wait.wake_at, wakes.get(wait.item, wait.wake_at))
+    return [(view.id, wakes.get(view.id), reasons.get(view.id, "")) for view in views]
 
 
 def _gathering_kinds(workflow: Workflow) -> set[str]:

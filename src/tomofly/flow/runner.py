@@ -94,6 +94,10 @@ def run_task(order: TaskOrder) -> TaskReport:
             # Its folder says that the task was begun, should the worker not live to report.
             order.work.mkdir(parents=True, exist_ok=True)
             outcome = _secured(order, _call(order, log), log)
+            if not outcome.products:
+                # Spares the conductor the work; a folder that is not empty is left to it.
+                with contextlib.suppress(OSError):
+                    order.work.rmdir()
         except (Exception, SystemExit) as error:  # the rim: everything becomes a reason on this item
             storage = is_storage_trouble(error, order.folder)
             permanent = isinstance(error, BadInput) and not storage
