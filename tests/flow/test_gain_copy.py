@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tomofly.flow.gain_copy import own_gain, with_own_gain
+from tomofly.flow.gain_copy import hand_over, only_copy, own_gain, with_own_gain
 from tomofly.flow.graph import Workflow
 from tomofly.flow.workflows import workflow_of
 from tomofly.model import GainParams, Settings
@@ -52,6 +52,27 @@ def test_a_gain_reference_is_linked_as_the_movies_are(tmp_path: Path, workflow: 
     saved = settings(workflow, gain, "link")
     assert in_force(tmp_path / "session", saved).path == str(gain)
     assert not (tmp_path / "session").exists()
+
+
+def test_a_copy_that_is_there_is_read_also_by_a_session_that_links(
+    tmp_path: Path, workflow: Workflow, gain: Path
+) -> None:
+    here = in_force(tmp_path / "session", settings(workflow, gain, "copy")).path
+    gain.unlink()
+    assert in_force(tmp_path / "session", settings(workflow, gain, "link")).path == here
+
+
+def test_a_session_hands_its_copy_over_only_when_the_original_is_gone(
+    tmp_path: Path, workflow: Workflow, gain: Path
+) -> None:
+    saved = settings(workflow, gain, "copy")
+    here = Path(in_force(tmp_path / "session", saved).path)
+    assert only_copy(tmp_path / "session", saved) is None
+    gain.unlink()
+    assert only_copy(tmp_path / "session", saved) == here
+    assert only_copy(tmp_path / "other", saved) is None
+    hand_over(here, tmp_path / "other", saved)
+    assert Path(in_force(tmp_path / "other", saved).path).is_relative_to(tmp_path / "other")
 
 
 def test_a_reference_that_is_not_the_one_of_the_settings_is_not_taken(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tomofly.flow.gain_copy import own_gain
 from tomofly.formats.mrc import read_image, read_layout, write_image
 from tomofly.formats.star import read_star
 from tomofly.model import GainParams, MicroscopeParams
@@ -52,6 +53,18 @@ def test_the_gain_is_exported_as_the_movies_need_it(draft: Draft, tmp_path: Path
     needed = np.rot90(1 / recorded if divide else recorded)[::-1]
     np.testing.assert_allclose(written, needed / needed.mean(), rtol=1e-5)
     assert len(draft.notes) == 1 and "turn it no more" in draft.notes[0]
+
+
+def test_the_sessions_own_copy_of_the_gain_is_exported_when_the_original_is_gone(
+    draft: Draft, tmp_path: Path
+) -> None:
+    recorded = np.random.default_rng(1).uniform(0.5, 1.5, (13, 17)).astype(np.float32)
+    gain = GainParams(path=str(tmp_path / "gone" / "gain.mrc"), checksum="0f3a" * 8)
+    own = own_gain(draft.scope.folder, gain)
+    own.parent.mkdir()
+    write_image(own, recorded, 1.25)
+    written, _ = read_image(draft.folder / export_relion._gain(draft, gain))
+    np.testing.assert_allclose(written, recorded / recorded.mean(), rtol=1e-5)
 
 
 def test_a_gain_that_is_gone_is_told_of(draft: Draft, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tomofly.flow.gain_copy import own_gain
 from tomofly.model import GainParams, Settings, TomoflyError
 from tomofly.services import control, sessions, settings
 from tomofly.services.home import Home, checked_folder, checked_name, open_home
@@ -75,6 +76,26 @@ def test_a_copy_has_the_newest_settings_and_nothing_else(home: Home) -> None:
     copy = sessions.copy_session(home, "old", "new")
     assert copy.row.revision == 1
     assert settings.current_settings(home, "new").document()["number"]["factor"] == 5.0
+
+
+def test_a_copy_takes_the_gain_reference_from_the_session_when_the_original_is_gone(
+    home: Home, tmp_path: Path
+) -> None:
+    gain = tmp_path / "gain.mrc"
+    gain.write_bytes(b"gain")
+    old = sessions.create_session(home, "old", kind="notes", assignments=[f"gain.path={gain}"])
+    saved = settings.current_settings(home, "old")
+    named = saved["gain"]
+    assert isinstance(named, GainParams)
+    gain.unlink()
+    with pytest.raises(TomoflyError, match=r"gain reference .* cannot be read"):
+        sessions.copy_session(home, "old", "too early")
+    own_gain(old.folder, named).parent.mkdir()
+    own_gain(old.folder, named).write_bytes(b"gain")
+    new = sessions.copy_session(home, "old", "new")
+    assert settings.current_settings(home, "new") == saved
+    sessions.delete_session(home, "old")
+    assert own_gain(new.folder, named).read_bytes() == b"gain"
 
 
 def test_settings_change_by_revisions_and_only_when_they_differ(home: Home) -> None:

@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 def with_own_gain(folder: Path, settings: Mapping[str, Settings]) -> dict[str, Settings]:
     """Have settings name the session's copy of the gain reference, made now where there is none.
 
-    Where movies are only linked, so is their gain reference. A copy that cannot be made is told of, and
-    the reference is read from where it is.
+    Where movies are only linked, no copy is made. A copy that cannot be made is told of, and the reference
+    is read from where it is.
     """
     return {track: _with_own_gain(folder, mine) for track, mine in settings.items()}
 
@@ -29,16 +29,39 @@ def own_gain(folder: Path, gain: GainParams) -> Path:
     return folder / FOLDER / f"{gain.checksum[:12]}-{Path(gain.path).name}"
 
 
+def only_copy(folder: Path, settings: Settings) -> Path | None:
+    """Give the session's copy of its gain reference where the original is gone; None where it is not."""
+    gain = _named_gain(settings)
+    if gain is None or Path(gain.path).exists():
+        return None
+    own = own_gain(folder, gain)
+    return own if own.is_file() else None
+
+
+def hand_over(copy: Path, folder: Path, settings: Settings) -> None:
+    """Bring a session's copy of the gain reference into the folder of another with these settings."""
+    gain = _named_gain(settings)
+    if gain is not None:
+        _bring(copy, own_gain(folder, gain), gain.checksum)
+
+
 def _with_own_gain(folder: Path, settings: Settings) -> Settings:
-    gain = settings.sections.get("gain")
-    mode = getattr(settings.sections.get("transfer"), "mode", "link")
-    if not isinstance(gain, GainParams) or not gain.path or not gain.checksum or mode == "link":
+    gain = _named_gain(settings)
+    if gain is None:
         return settings
     own = own_gain(folder, gain)
-    if Path(gain.path) == own or (not own.is_file() and not _bring(Path(gain.path), own, gain.checksum)):
+    linked = getattr(settings.sections.get("transfer"), "mode", "link") == "link"
+    if Path(gain.path) == own:
+        return settings
+    if not own.is_file() and (linked or not _bring(Path(gain.path), own, gain.checksum)):
         return settings
     here = gain.model_copy(update={"path": str(own)})
     return Settings(settings.kind, {**settings.sections, "gain": here})
+
+
+def _named_gain(settings: Settings) -> GainParams | None:
+    gain = settings.sections.get("gain")
+    return gain if isinstance(gain, GainParams) and gain.path and gain.checksum else None
 
 
 def _bring(source: Path, own: Path, checksum: str) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tomofly._version import __version__
+from tomofly.flow.gain_copy import hand_over, only_copy
 from tomofly.flow.workflows import workflow_of
-from tomofly.model import TomoflyError
+from tomofly.model import Settings, TomoflyError
 from tomofly.services.home import Home, checked_folder, checked_name
 from tomofly.services.settings import check_source, prepared, refuse_shared_move
 from tomofly.services.status import Status, is_alive, status_of
@@ -53,11 +54,18 @@ def create_session(
     group: str = "",
 ) -> SessionInfo:
     """Make a session with its settings; nothing runs yet. Raises TomoflyError."""
-    workflow = workflow_of(kind)
+    settings = prepared(workflow_of(kind).settings(document).changed(assignments))
+    return _create(home, name, settings, folder, group)
+
+
+def _create(home: Home, name: str, settings: Settings, folder: str | Path | None, group: str) -> SessionInfo:
+    """Make a session with settings that are prepared already."""
+    workflow = workflow_of(settings.kind)
     place = checked_folder(folder or home.sessions_folder / checked_name(name), "a session")
-    settings = prepared(workflow.settings(document).changed(assignments))
     check_source(settings, place)
-    new = NewSession(checked_name(name), kind, str(place), group, settings.document(), workflow.tracks)
+    new = NewSession(
+        checked_name(name), settings.kind, str(place), group, settings.document(), workflow.tracks
+    )
 
     def work() -> None:
         with home.database.begin() as connection:
@@ -135,13 +143,20 @@ def free_name(home: Home, wanted: str) -> str:
 
 
 def copy_session(home: Home, name: str, new_name: str, folder: str | Path | None = None) -> SessionInfo:
-    """Make a session with the newest settings of another; no items or results are copied."""
+    """Make a session with the newest settings of another; no items or results are copied.
+
+    The gain reference is looked for where the settings say; where it is gone, the other session's own copy
+    is taken over.
+    """
     with home.database.read() as connection:
         row = sessions.find_session(connection, name)
         document = sessions.settings_document(connection, row.id, row.revision)
-    return create_session(
-        home, new_name, kind=row.kind, folder=folder, document=document, group=row.owner_group
-    )
+    settings = workflow_of(row.kind).settings(document)
+    gain = only_copy(Path(row.folder), settings)
+    made = _create(home, new_name, prepared(settings, settings if gain else None), folder, row.owner_group)
+    if gain is not None:
+        hand_over(gain, made.folder, settings)
+    return made
 
 
 @dataclass(frozen=True)
