@@ -279,6 +279,31 @@ def test_metadata_of_another_movie_bring_nothing(folder: Path, movie: bytes) -> 
     assert watched.poll(5) == []
 
 
+@pytest.mark.parametrize("name", ["a.star", "a_Fractions.star", "a_Fractions.mrc.star", "a.meta.json"])
+def test_a_movie_comes_again_with_files_of_the_suffixes_that_the_settings_name(
+    folder: Path, movie: bytes, name: str
+) -> None:
+    plain = Watched(source(folder / "*.mrc"))
+    watched = Watched(source(folder / "*.mrc"), companion_suffixes=(".star", ".meta.json"))
+    path = write(folder / "a_Fractions.mrc", movie)
+    (first,) = watched.poll(5)
+    write(folder / name, b"data_")
+    (second,) = watched.poll(5)
+    assert (second.key, second.content[: len(first.content)]) == (first.key, first.content)
+    assert watched.poll(70) == []
+    assert [arrival.content for arrival in plain.poll(5)] == [first.content]
+    known = [(str(path), first.content)]
+    later = Watched(source(folder / "*.mrc"), known, companion_suffixes=(".star", ".meta.json"))
+    assert later.poll(5) == [second], "a suffix that is named later counts from then on"
+
+
+def test_a_movie_is_not_taken_for_a_file_that_belongs_to_one(folder: Path, movie: bytes) -> None:
+    watched = Watched(source(folder / "*.mrc"), companion_suffixes=(".mrc",))
+    for name in ("a.mrc", "a_Fractions.mrc"):
+        write(folder / name, movie)
+    assert sorted(keys(watched.poll(8))) == ["a", "a_Fractions"]
+
+
 def test_metadata_that_are_written_with_their_movie_come_together_with_it(folder: Path, movie: bytes) -> None:
     watched = Watched(source(folder / "*.mrc"))
     write(folder / "a.mrc", movie)

@@ -136,6 +136,23 @@ def test_a_movie_alone_has_no_companions(movie: Path) -> None:
     assert companions(movie, [".mrc"]) == {}
 
 
+def test_a_picture_that_ends_like_the_movie_does_not_take_its_place(tmp_path: Path, session: Path) -> None:
+    movie = make_movie(tmp_path / "a_Fractions.mrc")
+    make_movie(tmp_path / "a.mrc", frames=1)
+    (tmp_path / "a.jpg").write_text("jpg")
+    outcome = run(item(movie, "m"), session, "copy", additional_suffixes=["mrc", "jpg"])
+    assert sorted(outcome.products) == ["jpg", "movie"]
+    assert outcome.products["movie"].read_bytes() == movie.read_bytes()
+
+
+def test_suffixes_are_named_with_or_without_their_dot() -> None:
+    params = TransferParams.model_validate({"additional_suffixes": [".star", "star", "meta.json"]})
+    assert params.additional_suffixes == (".star", ".meta.json")
+    for wrong in ("", ".", "../star"):
+        with pytest.raises(ValueError, match="written like"):
+            TransferParams.model_validate({"additional_suffixes": [wrong]})
+
+
 @pytest.mark.parametrize("key", ["Grüße 日本/ä b", "a", "x.1/y.2"])
 def test_any_key_can_be_copied(movie: Path, session: Path, key: str) -> None:
     product = run(item(movie, key), session, "copy").products["movie"]

@@ -8,7 +8,7 @@ import heapq
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -57,17 +57,24 @@ class Watcher:
     """Watches one source. ``poll`` is called by one thread; ``pending``, ``problem`` and ``newest`` by any.
 
     ``known`` holds the (path, content) pairs that are registered already; ``apart`` are folders never
-    entered, such as the session's own.
+    entered, such as the session's own; ``companion_suffixes`` are those of files that belong to movies
+    beside XML and mdoc.
     """
 
     def __init__(
-        self, source: SourceParams, known: Iterable[tuple[str, str]] = (), *, apart: Iterable[Path] = ()
+        self,
+        source: SourceParams,
+        known: Iterable[tuple[str, str]] = (),
+        *,
+        apart: Iterable[Path] = (),
+        companion_suffixes: Sequence[str] = (),
     ) -> None:
         self.pending = 0
         self.problem = ""
         self.newest = 0.0
         self._source = source
         self._pattern = WatchPattern(source.pattern, source.ignore) if source.pattern else None
+        self._further = tuple(companion_suffixes)
         self._apart = frozenset(str(folder.absolute()) for folder in apart)
         self._remembered = by_folder(known)
         self._unfinished: dict[str, PendingFile] = {}
@@ -93,7 +100,7 @@ class Watcher:
         settle_s = self._source.settle_s
         patience_s = settle_s if impatient else max(settle_s, self._source.give_up_s)
         # What belongs to a movie before the movie, so that they come together.
-        looks = sorted(self._next_looks(), key=lambda path: not _may_be_companion(path))
+        looks = sorted(self._next_looks(), key=lambda path: not self._may_be_companion(path))
         arrivals = [found for path in looks for found in self._look(path, now, patience_s)]
         self.pending = len(self._unfinished)
         return sorted(arrivals, key=lambda arrival: (arrival.acquired_at, arrival.key))
@@ -153,7 +160,7 @@ class Watcher:
             if path not in self._apart:
                 above = folder.above | {folder.identity}
                 folder.children[name] = WatchedFolder(path, depth, above, self._remembered.pop(path, {}))
-        elif self._pattern.takes(folder.depth, name) or _may_be_companion(name):
+        elif self._pattern.takes(folder.depth, name) or self._may_be_companion(name):
             self._notice(folder, name, entry.inode(), now)
 
     def _trouble(self) -> str:
@@ -281,27 +288,30 @@ class Watcher:
 
     # Files beside movies
 
+    def _may_be_companion(self, name: str) -> bool:
+        return name.endswith((*COMPANION_SUFFIXES, *self._further)) and not name.startswith(".")
+
     def _is_companion(self, folder: WatchedFolder, name: str) -> bool:
         assert self._pattern is not None  # noqa: S101
-        return _may_be_companion(name) and not self._pattern.takes(folder.depth, name)
+        return self._may_be_companion(name) and not self._pattern.takes(folder.depth, name)
 
     def _awaits_companion(self, movie: PendingFile) -> bool:
         """Say whether a file that belongs to a movie is being written."""
         if self._is_companion(movie.folder, movie.name):
             return False
-        names = companion_names(movie.name)
+        names = companion_names(movie.name, self._further)
         return any(f"{movie.folder.path}/{name}" in self._unfinished for name in names)
 
     def _movies_of(self, folder: WatchedFolder, companion: str) -> list[str]:
         """Give the known movies to which a file belongs; found by their names, without a look."""
         assert self._pattern is not None  # noqa: S101
-        stems = movie_stems(companion)
+        stems = movie_stems(companion, self._further)
         names = [stems[0], *(f"{stem}{suffix}" for stem in stems for suffix in self._pattern.suffixes)]
         known = [name for name in dict.fromkeys(names) if name in folder.known]
         return [
             name
             for name in known
-            if self._pattern.takes(folder.depth, name) and companion in companion_names(name)
+            if self._pattern.takes(folder.depth, name) and companion in companion_names(name, self._further)
         ]
 
     def _is_announced(self, folder: WatchedFolder, name: str, stamp: Stamp) -> bool:
@@ -315,7 +325,7 @@ class Watcher:
     def _tags_beside(self, folder: WatchedFolder, movie: str) -> dict[str, str]:
         """Give the tags of the settled files that belong to a movie and are still there."""
         tags = []
-        for name in companion_names(movie):
+        for name in companion_names(movie, self._further):
             stamp = folder.known.get(name)
             if stamp is None or not self._is_companion(folder, name):
                 continue
@@ -354,10 +364,6 @@ def _judge(path: str) -> Evidence:
         return probe(path)
     except Exception as error:  # the rim: it becomes the reason on this item
         return Evidence(False, f"its header cannot be understood ({error!r})")
-
-
-def _may_be_companion(name: str) -> bool:
-    return name.endswith(COMPANION_SUFFIXES) and not name.startswith(".")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,31 +124,37 @@ def parse_epu_name(path: str | Path) -> EpuName | None:
 _MOVIE_ENDINGS = ("_Fractions", "_fractions", "_EER", "-Fractions", "_movie", "_frames")
 
 
-def companion_names(movie_name: str) -> tuple[str, ...]:
+COMPANION_SUFFIXES = (".xml", ".mdoc")
+
+
+def companion_names(movie_name: str, further: Sequence[str] = ()) -> tuple[str, ...]:
     """Names, in a movie's own folder, of the files that may belong to it: EPU's XML, SerialEM's mdoc.
 
     For FoilHole_1_Data_2_3_20230101_120000_Fractions.tiff these are ...120000.xml, ...Fractions.xml,
     ...Fractions.tiff.mdoc and ...Fractions.mdoc. A name is made of the movie's whole name: TS_1 is not TS_10.
+    ``further`` are suffixes, each with its dot, that are looked for in the same places as XML and mdoc.
     """
-    stem = Path(movie_name).stem
-    stems = [stem, *(stem.removesuffix(ending) for ending in _MOVIE_ENDINGS if stem.endswith(ending))]
-    mdocs = (f"{movie_name}.mdoc", f"{stem}.mdoc")
-    return (*(f"{name}.xml" for name in stems), *mdocs)
+    own = Path(movie_name)
+    stems = [own.stem, *(own.stem.removesuffix(end) for end in _MOVIE_ENDINGS if own.stem.endswith(end))]
+    known = [*(f"{stem}.xml" for stem in stems), f"{movie_name}.mdoc", f"{own.stem}.mdoc"]
+    known += [f"{name}{suffix}" for suffix in further for name in (*stems, movie_name)]
+    # What ends like the movie itself, such as the picture a.mrc of a_Fractions.mrc, is another image.
+    return tuple(name for name in known if Path(name).suffix.lower() != own.suffix.lower())
 
 
-def movie_stems(companion: str) -> tuple[str, ...]:
-    """Stems of the movies to which a file of this name may belong; an mdoc's may be a movie's whole name."""
-    stem = Path(companion).stem
+def movie_stems(companion: str, further: Sequence[str] = ()) -> tuple[str, ...]:
+    """Stems of the movies to which a file of this name may belong; it may be a movie's whole name."""
+    suffix = next((suffix for suffix in further if companion.endswith(suffix)), Path(companion).suffix)
+    stem = companion.removesuffix(suffix)
     return (stem, *(f"{stem}{ending}" for ending in _MOVIE_ENDINGS))
 
 
-COMPANION_SUFFIXES = (".xml", ".mdoc")
-
-
-def additional_files(movie: str | Path, existing: frozenset[str] | set[str] | None = None) -> list[Path]:
+def additional_files(
+    movie: str | Path, existing: frozenset[str] | set[str] | None = None, further: Sequence[str] = ()
+) -> list[Path]:
     """The files beside a movie that belong to it, by the names in `existing` (default: ask the disk)."""
     movie = Path(movie)
-    beside = (movie.with_name(name) for name in companion_names(movie.name))
+    beside = (movie.with_name(name) for name in companion_names(movie.name, further))
     return [path for path in beside if (path.is_file() if existing is None else path.name in existing)]
 
 

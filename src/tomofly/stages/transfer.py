@@ -3,10 +3,12 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from pydantic import field_validator
 
 from tomofly.formats.completeness import probe
 from tomofly.formats.epu import additional_files, companion_names
@@ -45,6 +47,14 @@ class TransferParams(StageParams):
         advanced=True, affects_result=False,
     )  # fmt: skip
 
+    @field_validator("additional_suffixes")
+    @classmethod
+    def _with_dots(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+        names = [suffix.strip().lstrip(".") for suffix in suffixes]
+        if not all(names) or any("/" in name for name in names):
+            raise ValueError("a suffix is written like .star")
+        return tuple(dict.fromkeys(f".{name}" for name in names))
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -71,7 +81,8 @@ def transfer(item: ItemRef, params: TransferParams, ctx: StageContext) -> Outcom
     for product, path in companions(source, params.additional_suffixes).items():
         pieces.append(Piece(product, path, _target(ctx, f".{product}")))
     if held:
-        pieces += _held_companions(item, source, ctx, {piece.product for piece in pieces})
+        names = companion_names(source.name, params.additional_suffixes)
+        pieces += _held_companions(item, names, ctx, {piece.product for piece in pieces})
     return _bring(pieces, params, ctx)
 
 
@@ -90,11 +101,11 @@ def _held_movie(item: ItemRef, params: TransferParams, ctx: StageContext) -> Pie
     return Piece("movie", there, target, held=True)
 
 
-def _held_companions(item: ItemRef, source: Path, ctx: StageContext, found: set[str]) -> list[Piece]:
+def _held_companions(item: ItemRef, names: Iterable[str], ctx: StageContext, found: set[str]) -> list[Piece]:
     """Give the files that came with the movie earlier and are no longer beside its source."""
     tags = companion_tags(item.content)
     pieces: dict[str, Piece] = {}
-    for name in companion_names(source.name):
+    for name in names:
         target = _target(ctx, Path(name).suffix.lower())
         product = target.suffix[1:]
         there = (ctx.placed or ctx.work) / target.relative_to(ctx.work)
@@ -137,14 +148,11 @@ def require_source(item: ItemRef) -> Path:
     return source
 
 
-def companions(source: Path, suffixes: Iterable[str] = ()) -> dict[str, Path]:
+def companions(source: Path, suffixes: Sequence[str] = ()) -> dict[str, Path]:
     """Find the files that belong to a movie, by product name (its suffix without the dot)."""
     found: dict[str, Path] = {}
     with reading(source):
-        paths = additional_files(source)
-        for suffix in (f".{suffix.lstrip('.')}" for suffix in suffixes):
-            named = (source.with_name(source.stem + suffix), source.with_name(source.name + suffix))
-            paths += [path for path in named if path.is_file() and path != source]
+        paths = additional_files(source, further=suffixes)
     for path in paths:
         found.setdefault(path.suffix[1:].lower(), path)
     return {product: path for product, path in found.items() if product != "movie"}
