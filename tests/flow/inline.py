@@ -107,6 +107,16 @@ class Bench:
         settings = self.workflow.settings(self.document)
         self.engine.use_settings(dict.fromkeys(self.workflow.tracks, settings))
 
+    def waiting_for(self, kind: str, key: str) -> str:
+        """What an item is said to wait for."""
+        from sqlalchemy import select
+
+        from tomofly.store import tables as t
+
+        with self.database.read() as connection:
+            query = select(t.items.c.waiting_for).where(t.items.c.kind == kind, t.items.c.key == key)
+            return str(connection.scalar(query))
+
     def results(self) -> dict[tuple[str, str, str], tuple[object, ...]]:
         """Everything that the session holds in the end: states, fingerprints, metrics, reasons and files."""
         from sqlalchemy import select

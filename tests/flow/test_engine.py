@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def test_results_of_an_outdated_attempt_are_not_kept(bench: Bench) -> None:
 
 
 ACTIONS = st.lists(
-    st.sampled_from(["arrive", "step", "lose", "crash", "change", "rewrite", "close"]),
+    st.sampled_from(["arrive", "step", "lose", "crash", "change", "rewrite", "move", "close"]),
     min_size=5,
     max_size=25,
 )
@@ -148,6 +149,8 @@ def test_stream_equals_batch(
         for ledger in "ABC"
         for i in range(4)
     }
+    moved: dict[str, dict[str, object]] = {}
+    stream.change(ledger={"notes": 4, "provisional_every": chance.randint(0, 3)})
     pending = list(contents)
     chance.shuffle(pending)
     for action in actions:
@@ -168,15 +171,75 @@ def test_stream_equals_batch(
             if arrived:
                 key = chance.choice(arrived)
                 contents[key] = chance.randint(10, 20)
-                stream.arrive(stream.write_note(key, contents[key]))
+                note = stream.write_note(key, contents[key])
+                stream.arrive(replace(note, attributes=moved.get(key, {})))
+        elif action == "move":
+            arrived = sorted(set(contents) - set(pending))
+            if arrived:
+                key = chance.choice(arrived)
+                moved[key] = {"ledger": chance.choice("ABCD"), "times": chance.randint(1, 2)}
+                stream.arrive(replace(stream.write_note(key, contents[key]), attributes=moved[key]))
         elif action == "close":
             stream.engine.set_closed(chance.random() < 0.5)
     stream.arrive(*(stream.write_note(key, contents[key]) for key in pending))
     stream.settle()
 
     batch = Bench(database, folder / "batch", name="batch", document=stream.document)
-    batch.arrive(*(batch.write_note(key, value) for key, value in contents.items()))
+    batch.arrive(*(replace(batch.write_note(k, v), attributes=moved.get(k, {})) for k, v in contents.items()))
     batch.settle()
     assert stream.results() == batch.results()
     assert not [p for p in (stream.folder / "session" / ".work").glob("*") if p.is_file()]
     database.close()
+
+
+def test_a_ledger_is_added_up_provisionally_until_it_is_complete(bench: Bench) -> None:
+    bench.change(ledger={"notes": 5, "provisional_every": 2})
+    totals = []
+    for note in _notes(bench, "A", 5):
+        bench.arrive(note)
+        bench.settle(close=False)
+        made = bench.results().get(("ledger", "A", "ledger"))
+        totals.append(made[4]["total"] if made else None)
+    assert totals == [None, 3.0, 3.0, 10.0, 15.0]
+    assert bench.ran.count(("ledger", "A")) == 3 and bench.ran.count(("report", "A")) == 3
+    assert bench.results()["ledger", "A", "report"][5] == {"report/A.txt": "A: 15"}
+
+
+def test_a_provisional_ledger_says_what_it_waits_for_and_ends_by_silence(bench: Bench) -> None:
+    bench.change(ledger={"notes": 5, "provisional_every": 2})
+    bench.arrive(*_notes(bench, "A", 3))
+    bench.settle(close=False)
+    assert bench.waiting_for("ledger", "A") == "3 of 5 notes"
+    bench.now += 40.0
+    bench.settle(close=False)
+    assert bench.results()["ledger", "A", "ledger"][4]["total"] == 6.0
+
+
+def test_a_complete_ledger_is_not_replaced_by_a_provisional_one(bench: Bench) -> None:
+    bench.change(ledger={"provisional_every": 2})
+    bench.arrive(*_notes(bench, "A", 3))
+    bench.settle(close=False)
+    bench.change(ledger={"notes": 5})
+    bench.settle(close=False)
+    assert bench.results()["ledger", "A", "ledger"][4]["total"] == 6.0
+
+
+def test_what_a_note_is_known_to_be_may_change_later(bench: Bench) -> None:
+    notes = _notes(bench, "A")
+    bench.arrive(*(replace(note, attributes={"ledger": ""}) for note in notes))
+    bench.settle()
+    assert ("ledger", "A", "ledger") not in bench.results()
+    bench.ran.clear()
+    bench.arrive(*(replace(note, attributes={"ledger": "B", "times": 2}) for note in notes))
+    bench.settle()
+    assert bench.results()["ledger", "B", "ledger"][4]["total"] == 12.0
+    assert ("number", "A_00") not in bench.ran
+    bench.arrive(*(replace(note, attributes={"ledger": "C", "times": 1, "page": 7}) for note in notes))
+    bench.settle()
+    assert bench.results()["ledger", "C", "ledger"][4]["total"] == 6.0
+    assert ("ledger", "B", "ledger") not in bench.results()
+    assert not (bench.folder / "session" / "ledger" / "B.json").exists()
+    bench.ran.clear()
+    bench.arrive(*(replace(note, attributes={"ledger": "C", "times": 1, "page": 8}) for note in notes))
+    bench.settle()
+    assert bench.ran == []

@@ -3,13 +3,12 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import structlog
 
 from tomofly.flow.watch import Arrival, Watcher
-from tomofly.store.intake import NewItem
 
 log = structlog.get_logger(__name__)
 S = TypeVar("S")
@@ -22,7 +21,7 @@ class Arrivals:
         self._found: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
-        self._watcher: Watcher | None = None
+        self._watchers: Sequence[Watcher] = ()
         self._pending = 0
         self._failure = ""
         self.looked = False
@@ -35,30 +34,32 @@ class Arrivals:
     @property
     def problem(self) -> str:
         """What is wrong with the source, if anything."""
-        watched = "" if self._watcher is None else self._watcher.problem
-        return self._failure or watched
+        return self._failure or next((w.problem for w in self._watchers if w.problem), "")
 
     @property
     def waiting(self) -> bool:
         """Whether something was found that has not been taken."""
         return not self._found.empty()
 
-    def start(self, watcher: Watcher, poll_s: float, *, impatient: bool) -> None:
-        """Begin to look every ``poll_s``."""
+    def start(self, watchers: Sequence[Watcher], poll_s: float, *, impatient: bool) -> None:
+        """Begin to look every ``poll_s``, with each watcher in turn."""
         self._end = threading.Event()
-        self._watcher = watcher
+        self._watchers = watchers
         self.looked = False
         self._thread = threading.Thread(
-            target=self._look, args=(watcher, self._end, poll_s, impatient), name="watcher", daemon=True
+            target=self._look, args=(watchers, self._end, poll_s, impatient), name="watcher", daemon=True
         )
         self._thread.start()
 
-    def _look(self, watcher: Watcher, end: threading.Event, poll_s: float, impatient: bool) -> None:
+    def _look(
+        self, watchers: Sequence[Watcher], end: threading.Event, poll_s: float, impatient: bool
+    ) -> None:
         while not end.is_set():
             try:
-                for arrival in watcher.poll(time.time(), impatient=impatient):
-                    self._found.put(arrival)
-                self._pending = watcher.pending
+                for watcher in watchers:
+                    for arrival in watcher.poll(time.time(), impatient=impatient):
+                        self._found.put(arrival)
+                self._pending = sum(watcher.pending for watcher in watchers)
                 self._failure = ""
             except Exception as error:  # the rim of this thread: looking goes on, and says what is wrong
                 log.exception("looking at the source failed")
@@ -77,16 +78,7 @@ class Arrivals:
             self._thread.join(timeout=5)
 
 
-def new_item(kind: str, arrival: Arrival, *, live: bool) -> NewItem:
-    """Make an item of a file that has arrived; one whose name no database can hold will fail, visibly."""
-    key, source = _spelled(arrival.key), _spelled(str(arrival.path))
-    attributes = {}
-    if source != str(arrival.path):
-        attributes["unusable"] = f"The name of the file {source} is not UTF-8. Rename it."
-    return NewItem(kind, key, source, arrival.content, attributes, arrival.acquired_at, live)
-
-
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
     """Spell bytes of a name that are no text as ``\\xNN``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

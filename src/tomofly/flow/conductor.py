@@ -9,14 +9,15 @@ import queue
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from tomofly.flow.arrivals import Arrivals, drained, new_item
+from tomofly.flow.arrivals import Arrivals, drained
+from tomofly.flow.cataloguing import Cataloguer
 from tomofly.flow.engine import Engine, Scope
 from tomofly.flow.executor import DaskExecutor, Executor
 from tomofly.flow.folder import is_writable, only_conductor, sweep
@@ -100,6 +101,7 @@ class Conductor:
         self._turn_s = TURN_S
         self._arrivals = Arrivals()
         settings = self._load_settings()
+        self._cataloguer = self._new_cataloguer(settings)
         self.engine = Engine(database, Scope(self.session_id, workflow, self.folder), settings)
 
     def run(self, executor: Executor | None = None) -> str:
@@ -137,13 +139,26 @@ class Conductor:
         self.engine.use_settings(self.engine.settings)
         self._watch()
 
-    def _watch(self) -> None:
+    def _watch(self, *, anew: bool = False) -> None:
+        """Watch the source; ``anew``: have known files announced again, as their catalogue has changed."""
         source = self._section("source", SourceParams)
+        known = [] if anew else retry_while_locked(self._known_sources)
+        # Notes before what they describe, so that items are complete when they come.
+        watchers = [Watcher(notes, apart=[self.folder]) for notes in self._cataloguer.note_sources(source)]
+        watchers.append(Watcher(source, known, apart=[self.folder]))
+        self._arrivals.start(watchers, source.poll_s, impatient=self.options.once)
+
+    def _known_sources(self) -> list[tuple[str, str]]:
         with self.database.read() as connection:
-            known = list(intake.known_sources(connection, self.session_id))
-        self._arrivals.start(
-            Watcher(source, known, apart=[self.folder]), source.poll_s, impatient=self.options.once
-        )
+            return list(intake.known_sources(connection, self.session_id))
+
+    def _new_cataloguer(self, settings: Mapping[str, Settings]) -> Cataloguer:
+        cataloguer = Cataloguer(self.workflow, settings[self.workflow.tracks[0]], self._began)
+        if cataloguer.has_catalog:
+            with self.database.read() as connection:
+                for rows in intake.items_in_lots(connection, self.session_id, 1000, cataloguer.kind):
+                    cataloguer.remember(rows)
+        return cataloguer
 
     def _loop(self, executor: Executor) -> None:
         while True:
@@ -190,8 +205,7 @@ class Conductor:
         if arrivals:
             self._last_arrival = now
             self.engine.set_closed(False)
-        items = [new_item(self.workflow.root_kind, a, live=a.acquired_at >= self._began) for a in arrivals]
-        return self.engine.register(items, now)
+        return self.engine.register(self._cataloguer.items(arrivals), now)
 
     def _commit(self, reports: Sequence[TaskReport], now: float) -> None:
         for report in reports:
@@ -260,9 +274,14 @@ class Conductor:
 
     def _renew(self) -> None:
         """Put the settings that the tracks now have in force."""
-        before = self._section("source", SourceParams)
+        before = self.engine.settings[self.workflow.tracks[0]]
         self.engine.use_settings(self._load_settings())
-        if self._section("source", SourceParams) != before:
+        after = self.engine.settings[self.workflow.tracks[0]]
+        if self._cataloguer.has_catalog and after != before:
+            self._arrivals.stop()
+            self._cataloguer = self._new_cataloguer(self.engine.settings)
+            self._watch(anew=True)
+        elif after["source"] != before["source"]:
             self._arrivals.stop()
             self._watch()
 

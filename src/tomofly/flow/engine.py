@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError, StatementError
 from tomofly.flow.commit import Committer, refused
 from tomofly.flow.folder import sweep_checkpoints, sweep_partial
 from tomofly.flow.gain_copy import with_own_gain
-from tomofly.flow.graph import Workflow
+from tomofly.flow.graph import Membership, Workflow
 from tomofly.flow.orders import OrderBook
 from tomofly.flow.planner import (
     Clock,
@@ -28,7 +28,7 @@ from tomofly.flow.planner import (
 )
 from tomofly.flow.runner import TaskOrder, TaskReport
 from tomofly.flow.views import item_ref, item_views
-from tomofly.model import FoldStage, ItemRef, MapStage, Settings, Stage, TaskState
+from tomofly.model import FoldStage, GroupStage, ItemRef, MapStage, Settings, Stage, TaskState
 from tomofly.store import Database, dispatch, files, intake, planning, retry_while_locked, sessions
 from tomofly.store.intake import NewItem
 
@@ -58,36 +58,56 @@ class Engine:
 
     def register(self, offered: Sequence[NewItem], now: float) -> int:
         """Take in new and changed items, and tell their groups and folds; give how many there were."""
-        return retry_while_locked(lambda: self._register(offered, now)) if offered else 0
-
-    def _register(self, offered: Sequence[NewItem], now: float) -> int:
-        with self.database.begin() as connection:
-            fresh = self._new_items(connection, offered, now)
-            while fresh:
-                fresh = self._join_parents(connection, fresh, now)
+        if offered:
+            self._committer.clean_up([], retry_while_locked(lambda: self._register(offered, now)))
         return len(offered)
 
-    def _new_items(
-        self, connection: Connection, offered: Sequence[NewItem], now: float
-    ) -> list[tuple[NewItem, int]]:
-        registered = intake.register_items(connection, self.scope.session_id, offered, now)
-        return [(item, r.id) for item, r in zip(offered, registered, strict=True) if r.new]
+    def _register(self, offered: Sequence[NewItem], now: float) -> list[str]:
+        """Give the paths of what groups left that nothing belongs to any more."""
+        with self.database.begin() as connection:
+            registered = intake.register_items(connection, self.scope.session_id, offered, now)
+            both = list(zip(offered, registered, strict=True))
+            fresh = [(item, r.id) for item, r in both if r.new]
+            while fresh:
+                fresh = self._join_parents(connection, fresh, now)
+            changed = [(item, r.id) for item, r in both if r.changed]
+            return self._rejoin_parents(connection, changed, now)
+
+    def _rejoin_parents(
+        self, connection: Connection, changed: Sequence[tuple[NewItem, int]], now: float
+    ) -> list[str]:
+        """Make items members of the groups that they belong to now, and of no other."""
+        if not changed or not _gathering_kinds(self.scope.workflow):
+            return []
+        joined = changed
+        while joined:
+            joined = self._join_parents(connection, joined, now)
+        names = {item_id: self._memberships(item) for item, item_id in changed}
+        parents = [NewItem(m.kind, m.key) for found in names.values() for m in found]
+        ids = intake.find_ids(connection, self.scope.session_id, parents)
+        kept = {i: {(ids[m.kind, m.key], m.stage) for m in found} for i, found in names.items()}
+        left = intake.keep_members(connection, kept)
+        groups = [s.produces for s in self.scope.workflow.stages if isinstance(s, GroupStage)]
+        return intake.drop_empty(connection, left, groups)
+
+    def _memberships(self, item: NewItem) -> list[Membership]:
+        return self.scope.workflow.memberships(
+            ItemRef(item.key, item.kind, None, item.content, item.attributes)
+        )
 
     def _join_parents(
         self, connection: Connection, fresh: Sequence[tuple[NewItem, int]], now: float
     ) -> list[tuple[NewItem, int]]:
-        """Make new items members of their groups and folds; give those that are new themselves."""
-        session_id, workflow = self.scope.session_id, self.scope.workflow
+        """Make items members of their groups and folds; give those that are new themselves."""
         parents: dict[tuple[str, str], NewItem] = {}
         links: list[tuple[int, tuple[str, str], str]] = []
         for item, child in fresh:
-            ref = ItemRef(item.key, item.kind, None, item.content, item.attributes)
-            for member in workflow.memberships(ref):
+            for member in self._memberships(item):
                 parents[member.kind, member.key] = NewItem(member.kind, member.key, live=item.live)
                 links.append((child, (member.kind, member.key), member.stage))
         if not parents:
             return []
-        made = intake.register_items(connection, session_id, list(parents.values()), now)
+        made = intake.register_items(connection, self.scope.session_id, list(parents.values()), now)
         ids = {name: r.id for name, r in zip(parents, made, strict=True)}
         intake.add_members(connection, [(ids[name], child, stage) for child, name, stage in links])
         return [(p, r.id) for p, r in zip(parents.values(), made, strict=True) if r.new]
@@ -108,16 +128,28 @@ class Engine:
     def use_settings(self, settings: Mapping[str, Settings]) -> None:
         """Put settings in force: if anything changed, every item is looked at; only the stale is redone."""
         self.settings = with_own_gain(self.scope.folder, settings)
-        retry_while_locked(self._touch_if_changed)
+        self._committer.clean_up([], retry_while_locked(self._touch_if_changed))
 
-    def _touch_if_changed(self) -> None:
+    def _touch_if_changed(self) -> list[str]:
         signature = plan_signature(self.scope.workflow, self.settings)
         session_id = self.scope.session_id
         with self.database.begin() as connection:
             if sessions.find_session(connection, session_id).planned == signature:
-                return
+                return []
             intake.touch_all_items(connection, session_id)
+            obsolete = self._gather_again(connection)
             sessions.update_session(connection, session_id, planned=signature)
+            return obsolete
+
+    def _gather_again(self, connection: Connection) -> list[str]:
+        """Have every item belong where it does with the stages that are installed now."""
+        obsolete: list[str] = []
+        if not _gathering_kinds(self.scope.workflow):
+            return obsolete
+        for rows in intake.items_in_lots(connection, self.scope.session_id, PLAN_BATCH):
+            items = [(_as_offered(row), row["id"]) for row in rows]
+            obsolete += self._rejoin_parents(connection, items, rows[-1]["detected_at"])
+        return obsolete
 
     def recover(self) -> int:
         """Queue again what an earlier conductor left running; give how many tasks that were.
@@ -333,6 +365,12 @@ def _settled(views: Sequence[ItemView], waits: Sequence[Wait]) -> list[tuple[int
         if wait.wake_at is not None:
             wakes[wait.item] = min(wait.wake_at, wakes.get(wait.item, wait.wake_at))
     return [(view.id, wakes.get(view.id), reasons.get(view.id, "")) for view in views]
+
+
+def _as_offered(row: RowMapping) -> NewItem:
+    return NewItem(
+        row["kind"], row["key"], row["source"], row["content"], row["attributes"], live=row["live"]
+    )
 
 
 def _gathering_kinds(workflow: Workflow) -> set[str]:

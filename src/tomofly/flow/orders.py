@@ -7,10 +7,29 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, RowMapping
 
-from tomofly.flow.planner import FOLD_OPEN, expected_fingerprint, final_inputs, map_inputs
+from tomofly.flow.planner import (
+    FOLD_OPEN,
+    Clock,
+    expected_fingerprint,
+    final_inputs,
+    group_inputs,
+    group_state,
+    map_inputs,
+    partial_members,
+)
 from tomofly.flow.runner import TaskOrder
-from tomofly.flow.views import elements_digest, item_ref
-from tomofly.model import Flag, FoldStage, GroupStage, Member, Result, Settings, Stage
+from tomofly.flow.views import elements_digest, item_ref, item_views
+from tomofly.model import (
+    Flag,
+    FoldStage,
+    GroupStage,
+    Member,
+    MemberState,
+    Result,
+    Settings,
+    Stage,
+    TaskState,
+)
 from tomofly.store import dispatch, planning
 from tomofly.store.dispatch import StoredResult
 
@@ -47,7 +66,9 @@ class OrderBook:
             if order.mode == "final":
                 inputs = final_inputs(elements_digest((m.item.key, m.result.identity) for m in order.members))
         elif isinstance(stage, GroupStage):
-            inputs = sorted((member.item.key, member.result.identity) for member in order.members)
+            inputs = group_inputs(stage, [_member_state(member) for member in order.members])
+            if order.mode == "provisional":
+                inputs = ["provisional", *inputs]
         return expected_fingerprint(stage, settings[stage.track], inputs) == order.wanted
 
     def _order(
@@ -62,8 +83,8 @@ class OrderBook:
         folder = self._scope.folder
         item = row["item_id"]
         inputs = {need: results[item, need] for need in stage.needs if (item, need) in results}
-        members, consumed = self._members(connection, row, stage)
         mine = settings[stage.track]
+        members, consumed = self._members(connection, row, stage, mine)
         is_fold = isinstance(stage, FoldStage)
         return TaskOrder(
             task_id=row["id"],
@@ -85,13 +106,16 @@ class OrderBook:
         )
 
     def _members(
-        self, connection: Connection, row: RowMapping, stage: Stage
+        self, connection: Connection, row: RowMapping, stage: Stage, settings: Settings
     ) -> tuple[tuple[Member, ...], tuple[tuple[int, str], ...]]:
         """Give the members of a group, or the elements that a fold takes in, and what they are."""
         if not isinstance(stage, GroupStage | FoldStage):
             return (), ()
         only_new = row["mode"] == "open"
         elements = planning.fold_elements(connection, row["item_id"], only_new=only_new)
+        if isinstance(stage, GroupStage) and row["mode"] == "provisional":
+            chosen = self._chosen(connection, row["item_id"], stage, settings)
+            elements = [element for element in elements if element[1] in chosen]
         ids = [child for child, _, _ in elements]
         items = planning.items_by_id(connection, ids)
         need = stage.needs[0]
@@ -105,11 +129,23 @@ class OrderBook:
             (child, identity) for child, _, identity in elements if (child, need) in results
         )
 
+    def _chosen(
+        self, connection: Connection, item_id: int, stage: GroupStage, settings: Settings
+    ) -> set[str]:
+        """Give the keys of the members of which a group makes its provisional result."""
+        rows = list(planning.items_by_id(connection, [item_id]).values())
+        view = item_views(connection, self._scope.workflow, rows, closed=False)[0]
+        return {m.key for m in partial_members(stage, group_state(view, Clock(0.0)), settings)}
+
     def _checkpoint(self, connection: Connection, row: RowMapping, stage: Stage) -> Path | None:
         if not isinstance(stage, FoldStage) or row["mode"] != "open":
             return None
         stored = dispatch.product_path(connection, row["id"], "checkpoint")
         return None if stored is None else self._scope.folder / stored
+
+
+def _member_state(member: Member) -> MemberState:
+    return MemberState(member.item.key, TaskState.DONE, member.result.identity, dict(member.item.attributes))
 
 
 def _result(folder: Path, stored: StoredResult) -> Result:

@@ -25,7 +25,7 @@ from tomofly.model import (
 RETRY_DELAY_S = 2.0
 """Wait before the first retry; doubled for each further one."""
 
-Mode = Literal["", "open", "restart", "final"]
+Mode = Literal["", "open", "restart", "final", "provisional"]
 
 FOLD_OPEN = "open"
 """What an open fold's result is named after: its elements are counted, not named."""
@@ -184,6 +184,8 @@ def _plan_item(
             hopeless[stage.name] = decision
         if decision is None and task is not None and task.identity is not None:
             ready[stage.name] = task.identity
+            if isinstance(stage, GroupStage) and task.mode == "provisional":
+                yield _until_complete(stage, item, settings[stage.track], clock)
         elif not isinstance(decision, str | None) and not _is_known(decision, task):
             yield decision
 
@@ -238,17 +240,58 @@ def _after_failure(stage: Stage, task: TaskView, item: ItemView, clock: Clock, m
 def _plan_group(
     stage: GroupStage, task: TaskView | None, item: ItemView, settings: Settings, clock: Clock
 ) -> Decision | str | None:
-    done = sorted((m.key, m.identity) for m in item.members if m.state is TaskState.DONE)
-    wanted = expected_fingerprint(stage, settings, done)
+    done = [m for m in item.members if m.state is TaskState.DONE]
+    wanted = expected_fingerprint(stage, settings, group_inputs(stage, done))
     if task is not None and task.wanted == wanted:
         return _pursue(stage, task, item, wanted, clock)
-    state = GroupState(item.ref.key, item.members, item.last_arrival, clock.now, clock.closed, item.requested)
+    state = group_state(item, clock)
     completion = stage.complete(state, settings[stage.name])
-    if not completion.ready:
-        return Wait(item.id, stage.name, completion.reason, completion.wake_at)
-    if not done:
-        return Skip(item.id, stage.name, "no member has a result")
-    return Queue(item.id, stage.name, wanted)
+    if completion.ready:
+        if not done:
+            return Skip(item.id, stage.name, "no member has a result")
+        return Queue(item.id, stage.name, wanted)
+    # A result of all members stands until there is another: it is not replaced by one of a few.
+    if task is None or task.mode == "provisional" or task.fingerprint is None:
+        some = provisional_inputs(stage, state, settings)
+        if some is not None:
+            return _pursue(
+                stage, task, item, expected_fingerprint(stage, settings, some), clock, "provisional"
+            )
+    return Wait(item.id, stage.name, completion.reason, completion.wake_at)
+
+
+def _until_complete(stage: GroupStage, item: ItemView, settings: Settings, clock: Clock) -> Wait:
+    """Say what a group waits for whose provisional result stands."""
+    completion = stage.complete(group_state(item, clock), settings[stage.name])
+    return Wait(item.id, stage.name, completion.reason, completion.wake_at)
+
+
+def group_state(item: ItemView, clock: Clock) -> GroupState:
+    """Give what a group's rule may look at."""
+    return GroupState(item.ref.key, item.members, item.last_arrival, clock.now, clock.closed, item.requested)
+
+
+def group_inputs(stage: GroupStage, members: Iterable[MemberState]) -> list[tuple[object, ...]]:
+    """Say what the result of a group is named after: its members, with what it reads of their attributes."""
+    own = [
+        (m.key, m.identity, *([[m.attributes.get(n) for n in stage.attributes]] if stage.attributes else []))
+        for m in members
+    ]
+    return sorted(own, key=lambda row: str(row[0]))
+
+
+def provisional_inputs(stage: GroupStage, state: GroupState, settings: Settings) -> list[object] | None:
+    """Say what a provisional result of a group is named after; None while there is too little for one."""
+    chosen = partial_members(stage, state, settings)
+    return ["provisional", *group_inputs(stage, chosen)] if chosen else None
+
+
+def partial_members(stage: GroupStage, state: GroupState, settings: Settings) -> list[MemberState]:
+    """Give the members of which the group makes its provisional result."""
+    if stage.partial is None:
+        return []
+    keys = set(stage.partial(state, settings[stage.name]))
+    return [m for m in state.members if m.key in keys and m.state is TaskState.DONE]
 
 
 def _plan_fold(

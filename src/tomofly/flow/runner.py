@@ -126,6 +126,7 @@ def _call(order: TaskOrder, log: logging.Logger) -> Outcome:
         threads=order.threads,
         checkpoint=order.checkpoint,
         final=order.mode == "final",
+        provisional=order.mode == "provisional",
         placed=order.folder / stage.name,
     )
     if isinstance(stage, MapStage):

@@ -1,5 +1,6 @@
 """The words of tomofly as plain frozen types: what every other room may use and none may redefine."""
 
+from tomofly.model.catalog import Catalog, Entry, SourceFile
 from tomofly.model.errors import BadInput, TomoflyError
 from tomofly.model.fingerprint import fingerprint
 from tomofly.model.items import GroupState, ItemRef, Member, MemberState
@@ -22,7 +23,9 @@ from tomofly.model.tasks import TaskState
 
 __all__ = [
     "BadInput",
+    "Catalog",
     "Completion",
+    "Entry",
     "Flag",
     "FoldStage",
     "GainParams",
@@ -40,6 +43,7 @@ __all__ = [
     "Result",
     "Settings",
     "Shape",
+    "SourceFile",
     "SourceParams",
     "Spent",
     "Stage",

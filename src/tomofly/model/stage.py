@@ -7,9 +7,11 @@ from logging import Logger
 from pathlib import Path
 from typing import Any, Literal
 
+from tomofly.model.catalog import Catalog
 from tomofly.model.items import GroupState, ItemRef, Member
 from tomofly.model.parameters import StageParams
 from tomofly.model.results import Outcome, Result
+from tomofly.model.settings import Settings
 
 
 class Shape(StrEnum):
@@ -59,6 +61,7 @@ class StageContext:
     threads: int = 1
     checkpoint: Path | None = None
     final: bool = False
+    provisional: bool = False
     placed: Path | None = None
 
     def new_file(self, suffix: str) -> Path:
@@ -106,10 +109,12 @@ class MapStage(Stage):
     """One item in, one item's results out.
 
     ``follows_source``: its results depend on the files beside the item's own, which ``needs`` do not name.
+    ``catalog``: makes what turns the files of the source into items; without one, every file is an item.
     """
 
     run: MapFunction
     follows_source: bool = False
+    catalog: Callable[[Settings], Catalog] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -132,11 +137,16 @@ class GroupStage(Stage):
 
     ``member_of`` gives the key of the group that an item belongs to, or None. ``complete`` is asked again
     whenever a member changes, at ``wake_at``, when a person asks to process now, and when the stream closes.
+    ``attributes`` names what of its members' attributes the result depends on. ``partial`` gives the keys of
+    the members of which a provisional result is made while the group is not complete (none: not yet); it may
+    look at the members alone.
     """
 
     member_of: Callable[[ItemRef], str | None]
     complete: Callable[[GroupState, Any], Completion]
     run: GatherFunction
+    attributes: tuple[str, ...] = ()
+    partial: Callable[[GroupState, Any], Sequence[str]] | None = None
 
     @property
     def shape(self) -> Shape:

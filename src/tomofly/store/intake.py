@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tomofly.store import tables as t
@@ -35,7 +35,7 @@ class Registered:
 def register_items(
     connection: Connection, session_id: int, offered: Sequence[NewItem], now: float
 ) -> list[Registered]:
-    """Add the items that are not there yet, note changed content, and say for each what happened.
+    """Add the items that are not there yet, note changed content and attributes, and say what happened.
 
     An item is known by its kind and key; the same item offered twice, or by two at once, is registered once.
     """
@@ -47,7 +47,7 @@ def register_items(
     changed = {
         (i.kind, i.key): i
         for i in offered
-        if (i.kind, i.key) in known and known[i.kind, i.key][1] != i.content
+        if (i.kind, i.key) in known and known[i.kind, i.key][1:] != (i.content, dict(i.attributes))
     }
     for item in changed.values():
         values = {**_row(session_id, item, now), "dirty": True}
@@ -70,19 +70,54 @@ def _row(session_id: int, item: NewItem, now: float) -> dict[str, Any]:
 
 def _find(
     connection: Connection, session_id: int, offered: Sequence[NewItem]
-) -> dict[tuple[str, str], tuple[int, str]]:
-    found: dict[tuple[str, str], tuple[int, str]] = {}
+) -> dict[tuple[str, str], tuple[int, str, dict[str, Any]]]:
+    found: dict[tuple[str, str], tuple[int, str, dict[str, Any]]] = {}
     # Kind by kind, as the index has it.
     for kind in sorted({item.kind for item in offered}):
         keys = list({item.key for item in offered if item.kind == kind})
         for start in range(0, len(keys), 500):
-            query = select(t.items.c.key, t.items.c.id, t.items.c.content).where(
+            i = t.items.c
+            query = select(i.key, i.id, i.content, i.attributes).where(
                 t.items.c.session_id == session_id,
                 t.items.c.kind == kind,
                 t.items.c.key.in_(keys[start : start + 500]),
             )
-            found.update({(kind, key): (number, text) for key, number, text in connection.execute(query)})
+            found.update({(kind, row[0]): (row[1], row[2], row[3]) for row in connection.execute(query)})
     return found
+
+
+def keep_members(connection: Connection, kept: Mapping[int, Iterable[tuple[int, str]]]) -> set[int]:
+    """Take items out of all groups but the (parent, stage) ones given for each; give those they left."""
+    m = t.members.c
+    query = select(m.parent_id, m.child_id, m.stage).where(m.child_id.in_(list(kept)))
+    left = [row for row in connection.execute(query) if (row[0], row[2]) not in set(kept[row[1]])]
+    for parent, child, _ in left:
+        connection.execute(delete(t.members).where(m.parent_id == parent, m.child_id == child))
+    touch_items(connection, {parent for parent, _, _ in left})
+    return {parent for parent, _, _ in left}
+
+
+def drop_empty(connection: Connection, parent_ids: Iterable[int], kinds: Sequence[str]) -> list[str]:
+    """Forget groups of some kinds that nothing belongs to any more, and groups that this leaves empty.
+
+    Gives the relative paths of their products.
+    """
+    m = t.members.c
+    paths: list[str] = []
+    waiting = set(parent_ids)
+    while waiting:
+        parent = waiting.pop()
+        of_kind = select(t.items.c.id).where(t.items.c.id == parent, t.items.c.kind.in_(kinds))
+        occupied = select(m.child_id).where(m.parent_id == parent).limit(1)
+        if connection.scalar(of_kind) is None or connection.scalar(occupied) is not None:
+            continue
+        mine = select(t.tasks.c.id).where(t.tasks.c.item_id == parent)
+        paths += connection.scalars(select(t.products.c.path).where(t.products.c.task_id.in_(mine)))
+        above = set(connection.scalars(select(m.parent_id).where(m.child_id == parent)))
+        connection.execute(delete(t.items).where(t.items.c.id == parent))
+        touch_items(connection, above)
+        waiting |= above
+    return paths
 
 
 def add_members(connection: Connection, rows: Iterable[tuple[int, int, str]]) -> None:
@@ -98,6 +133,11 @@ def add_members(connection: Connection, rows: Iterable[tuple[int, int, str]]) ->
             for parent, child, stage in wanted
         ],
     )
+    # What a person has left out stays out also where it belongs only now.
+    left_out = select(t.items.c.id).where(
+        t.items.c.id.in_([child for _, child, _ in wanted]), t.items.c.excluded != ""
+    )
+    connection.execute(update(t.members).where(t.members.c.child_id.in_(left_out)).values(excluded=True))
     touch_items(connection, {parent for parent, _, _ in wanted})
 
 
@@ -118,6 +158,26 @@ def touch_items(connection: Connection, ids: Iterable[int]) -> None:
 def touch_all_items(connection: Connection, session_id: int) -> None:
     """Have the planner look at every item of the session again."""
     connection.execute(update(t.items).where(t.items.c.session_id == session_id).values(dirty=True))
+
+
+def items_in_lots(
+    connection: Connection, session_id: int, size: int, kind: str | None = None
+) -> Iterator[list[RowMapping]]:
+    """Give the items of a session, or of one kind, in the order of their coming, so many at a time."""
+    mine = [t.items.c.session_id == session_id, *([t.items.c.kind == kind] if kind else [])]
+    last = -1
+    while True:
+        query = select(t.items).where(*mine, t.items.c.id > last).order_by(t.items.c.id).limit(size)
+        rows = list(connection.execute(query).mappings())
+        if not rows:
+            return
+        last = rows[-1]["id"]
+        yield rows
+
+
+def find_ids(connection: Connection, session_id: int, items: Sequence[NewItem]) -> dict[tuple[str, str], int]:
+    """Give the identities of items by (kind, key)."""
+    return {name: row[0] for name, row in _find(connection, session_id, items).items()}
 
 
 def known_sources(connection: Connection, session_id: int) -> Iterator[tuple[str, str]]:

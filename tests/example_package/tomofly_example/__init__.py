@@ -26,6 +26,7 @@ from tomofly.model import (
     StageContext,
     StageParams,
     SwitchableParams,
+    TaskState,
     parameter,
 )
 
@@ -45,6 +46,9 @@ class LedgerParams(StageParams):
     notes: int = parameter(3, "Notes in a ledger", ge=1)
     silence_s: float = parameter(
         30.0, "Complete it with fewer after so long without a new note", unit="s", gt=0
+    )
+    provisional_every: int = parameter(
+        0, "Add up what is there after each so many notes; 0: only when complete", ge=0, affects_result=False
     )
 
 
@@ -82,6 +86,8 @@ def _misbehave(text: str, ctx: StageContext) -> None:
 
 def ledger_of(item: ItemRef) -> str | None:
     """Give the ledger of a note by its name: what stands before the last underscore, compared whole."""
+    if "ledger" in item.attributes:
+        return str(item.attributes["ledger"]) or None
     name, underscore, _ = Path(item.key).name.rpartition("_")
     return name if underscore else None
 
@@ -100,9 +106,19 @@ def is_complete(state: GroupState, params: LedgerParams) -> Completion:
     )
 
 
+def first_notes(state: GroupState, params: LedgerParams) -> list[str]:
+    """Give the notes to add up while others are awaited: the first ones, in lots of so many."""
+    keys = sorted(member.key for member in state.members if member.state is TaskState.DONE)
+    every = params.provisional_every
+    return keys[: len(keys) // every * every] if every else []
+
+
 def add_ledger(members: Sequence[Member], params: LedgerParams, ctx: StageContext) -> Outcome:
     """Add up the notes of a ledger, reading the files that the notes' stage left."""
-    total = sum(float(member.result.products["number"].read_text()) for member in members)
+    total = sum(
+        float(member.result.products["number"].read_text()) * member.item.attributes.get("times", 1)
+        for member in members
+    )
     path = ctx.new_file(".json")
     path.write_text(json.dumps({"notes": sorted(m.item.key for m in members), "total": total}))
     return Outcome({"ledger": path}, {"total": total, "notes": len(members)})
@@ -133,7 +149,8 @@ NUMBER = MapStage(
 LEDGER = GroupStage(
     name="ledger", version="1", summary="Add up a ledger", session_kinds=(KIND,), track="adding",
     consumes="note", produces="ledger", params=LedgerParams, needs=("number",), member_of=ledger_of,
-    complete=is_complete, run=add_ledger, metrics=(Metric("total", "", "Sum"), Metric("notes", "", "Count")),
+    complete=is_complete, run=add_ledger, partial=first_notes, attributes=("times",),
+    metrics=(Metric("total", "", "Sum"), Metric("notes", "", "Count")),
 )  # fmt: skip
 REPORT = MapStage(
     name="report", version="1", summary="Write about a ledger", session_kinds=(KIND,), track="adding",
