@@ -60,7 +60,7 @@ class OrderBook:
         """Say whether the inputs at hand are those that the wanted result is named after."""
         stage = order.stage
         identities = [order.inputs[need].identity for need in stage.needs if need in order.inputs]
-        inputs = map_inputs(stage, identities, order.item.content)
+        inputs = map_inputs(stage, identities, order.item)
         if isinstance(stage, FoldStage):
             inputs = FOLD_OPEN
             if order.mode == "final":

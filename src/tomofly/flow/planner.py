@@ -141,12 +141,13 @@ def expected_fingerprint(stage: Stage, settings: Settings, inputs: object) -> st
     return fingerprint(stage.name, stage.version, own, shared, inputs)
 
 
-def map_inputs(stage: Stage, identities: Sequence[str], content: str) -> object:
+def map_inputs(stage: Stage, identities: Sequence[str], item: ItemRef) -> object:
     """Say what the result of a stage on one item is named after."""
+    read = [[item.attributes.get(name) for name in stage.attributes]] if stage.attributes else []
     if not stage.needs:
-        return content
+        return [item.content, *read] if read else item.content
     follows = isinstance(stage, MapStage) and stage.follows_source
-    return [*identities, content] if follows else list(identities)
+    return [*identities, *([item.content] if follows else []), *read]
 
 
 def final_inputs(digest: str) -> list[str]:
@@ -211,7 +212,7 @@ def _plan_task(
             return Skip(item.id, stage.name, hopeless[need])
         if need not in ready:
             return Wait(item.id, stage.name, f"waits for {need}")
-    inputs = map_inputs(stage, [ready[need] for need in stage.needs], item.ref.content)
+    inputs = map_inputs(stage, [ready[need] for need in stage.needs], item.ref)
     return _pursue(stage, task, item, expected_fingerprint(stage, settings, inputs), clock)
 
 

@@ -115,12 +115,13 @@ def write_image(
     *,
     float16: bool = False,
     labels: Sequence[str] = (),
+    volume: bool = False,
 ) -> None:
-    """Write an image (y, x) or a stack of images (section, y, x) and flush it to the disk.
+    """Write an image (y, x), a stack of images (section, y, x) or a volume (z, y, x); flush it to the disk.
 
     int8, int16, uint16 and float32 are stored as they are, uint8 as uint16, other numbers as float32;
-    `float16` stores half floats (mode 12). A stack is marked as images, not a volume (mz 1), as RELION and
-    IMOD expect of `.mrcs`. The header carries minimum, maximum, mean and deviation. Raises ValueError for
+    `float16` stores half floats (mode 12). A stack is marked as images (mz 1), as RELION and IMOD expect of
+    `.mrcs`, a `volume` as one (space group 1, mz its sections). The header carries minimum, maximum, mean and deviation. Raises ValueError for
     another rank, or a value too large for a half float.
     """
     if array.ndim not in {2, 3} or array.size == 0:
@@ -130,7 +131,11 @@ def write_image(
     stored = np.ascontiguousarray(array, dtype=_stored_dtype(array.dtype, float16))
     with Path(path).open("wb") as target:
         full = array if float16 else stored
-        target.write(_new_header(stored, full, pixel_size_angstrom, labels).tobytes())
+        header = _new_header(stored, full, pixel_size_angstrom, labels)
+        if volume and stored.ndim == 3:
+            header["ispg"], header["mz"] = 1, len(stored)
+            header["cella"]["z"] = len(stored) * pixel_size_angstrom
+        target.write(header.tobytes())
         stored.tofile(target)
         target.flush()
         os.fsync(target.fileno())

@@ -80,7 +80,7 @@ class Stage:
     """What every stage declares.
 
     ``needs`` names the stages whose results it takes. ``reads`` says which shared parameters its results
-    depend on, by section. A change of ``version`` makes every earlier result stale.
+    depend on, by section, and ``attributes`` which attributes of its item, or of its members. A change of ``version`` makes every earlier result stale.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Stage:
     params: type[StageParams]
     needs: tuple[str, ...] = ()
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     previews: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -137,15 +138,13 @@ class GroupStage(Stage):
 
     ``member_of`` gives the key of the group that an item belongs to, or None. ``complete`` is asked again
     whenever a member changes, at ``wake_at``, when a person asks to process now, and when the stream closes.
-    ``attributes`` names what of its members' attributes the result depends on. ``partial`` gives the keys of
-    the members of which a provisional result is made while the group is not complete (none: not yet); it may
-    look at the members alone.
+    ``partial`` gives the keys of the members of which a provisional result is made while the group is not
+    complete (none: not yet); it may look at the members alone.
     """
 
     member_of: Callable[[ItemRef], str | None]
     complete: Callable[[GroupState, Any], Completion]
     run: GatherFunction
-    attributes: tuple[str, ...] = ()
     partial: Callable[[GroupState, Any], Sequence[str]] | None = None
 
     @property
