@@ -203,12 +203,20 @@ def back_project(
     return volume
 
 
-def back_project_rows(views: Views, positions: FloatArray, volume_zxy: Views, *, threads: int = 1) -> None:
-    """Sum views into a volume (z, x, y') that is kept in the order of the computation."""
+def add_rows(
+    views: Views,
+    positions: FloatArray,
+    volume_zxy: Views,
+    gain_zx: npt.NDArray[np.float32],
+    *,
+    threads: int = 1,
+) -> None:
+    """Add the views' sums, times a gain (z, x), to a volume (z, x, y') in the order of the computation."""
     shape_zyx = (volume_zxy.shape[0], volume_zxy.shape[2], volume_zxy.shape[1])
 
     def place(first: int, totals: Views) -> None:
-        volume_zxy[first : first + len(totals)] = totals
+        chosen = slice(first, first + len(totals))
+        volume_zxy[chosen] += gain_zx[chosen, :, None] * totals
 
     _by_blocks(views, positions, shape_zyx, place, threads)
 
@@ -263,7 +271,7 @@ def _add_rows(
 
 
 def project_rows(volume_zxy: Views, positions: FloatArray, across: int, *, threads: int = 1) -> Views:
-    """Give the views (tilt, u, y') of a volume (z, x, y'): the adjoint of ``back_project_rows``."""
+    """Give the views (tilt, u, y') of a volume (z, x, y'): the adjoint of ``add_rows``."""
     views = np.zeros((len(positions), across, volume_zxy.shape[2]), np.float32)
 
     def project(index: int) -> None:
