@@ -15,6 +15,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from tomofly.cli.main import app as commands
 from tomofly.flow.graph import SHARED_SECTIONS
 from tomofly.model import Stage, StageParams
+from tomofly.model.loading import LoadedOnCall
 from tomofly.services.status import MEANINGS
 from tomofly.stages.registry import installed_stages
 
@@ -54,12 +55,17 @@ def write_pages(folder: Path) -> None:
 def stage_page(stage: Stage) -> str:
     """Describe one stage: what it takes and gives, its parameters, metrics, previews and resources."""
     text = [f"# {stage.name}", "", f"{stage.summary}.", "", table(("", ""), _facts(stage))]
-    text += ["## What it does", "", inspect.getdoc(stage.run) or "", ""]  # type: ignore[attr-defined]
+    text += ["## What it does", "", inspect.getdoc(_function(stage)) or "", ""]
     text += ["## Parameters", "", parameter_table(stage.name, stage.params)]
     if stage.metrics:
         rows = [(f"`{m.name}`", m.unit, m.good, m.help) for m in stage.metrics]
         text += ["## Metrics", "", table(("metric", "unit", "better when", "meaning"), rows)]
     return "\n".join(text)
+
+
+def _function(stage: Stage) -> object:
+    run = stage.run  # type: ignore[attr-defined]
+    return run.function if isinstance(run, LoadedOnCall) else run
 
 
 def _facts(stage: Stage) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,27 @@
 """What a stage declares is enough for forms, tables and docs, and true."""
 
+import pickle
+import subprocess
+import sys
+from typing import get_type_hints
+
 import pytest
 
-from tomofly.model import MapStage, Settings, StageParams, TomoflyError, result_parameters
+from tomofly.model import (
+    ItemRef,
+    MapStage,
+    Outcome,
+    Settings,
+    StageContext,
+    StageParams,
+    TomoflyError,
+    result_parameters,
+)
+from tomofly.model.loading import LoadedOnCall
 from tomofly.model.sections import GainParams, MicroscopeParams
-from tomofly.stages import ctf, extract, importing, motion, picks
+from tomofly.stages import ctf, extract, importing, motion, picks, transfer
 
-STAGES = [importing.STAGE, motion.STAGE, ctf.STAGE, picks.STAGE, extract.STAGE]
+STAGES = [transfer.STAGE, importing.STAGE, motion.STAGE, ctf.STAGE, picks.STAGE, extract.STAGE]
 SECTIONS: dict[str, type[StageParams]] = {
     "microscope": MicroscopeParams,
     "gain": GainParams,
@@ -35,8 +50,26 @@ def test_metrics_are_named_once_and_explained(stage: MapStage) -> None:
     assert all(metric.help and metric.help[-1] != "." for metric in stage.metrics)
 
 
+@pytest.mark.parametrize(
+    "stage", [stage for stage in STAGES if isinstance(stage.run, LoadedOnCall)], ids=lambda stage: stage.name
+)
+def test_a_stages_function_takes_what_it_will_be_given(stage: MapStage) -> None:
+    assert isinstance(stage.run, LoadedOnCall)
+    hints = get_type_hints(stage.run.function)
+    assert list(hints.values()) == [ItemRef, stage.params, StageContext, Outcome]
+    assert pickle.loads(pickle.dumps(stage)) == stage  # noqa: S301
+
+
+def test_commands_that_compute_nothing_load_no_mathematics() -> None:
+    names = "ctf, extract, importing, motion, transfer"
+    code = f"import sys; from tomofly.stages import {names}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"numba", "scipy", "numpy", "pandas", "tifffile", "mrcfile", "PIL"}
+    assert not heavy & set(done.stdout.split())
+
+
 def test_every_stage_needs_only_stages_before_it() -> None:
-    before = {"transfer"}
+    before: set[str] = set()
     for stage in STAGES:
         assert set(stage.needs) <= before
         before.add(stage.name)

@@ -15,7 +15,8 @@ import xxhash
 
 from tomofly.model import BadInput, ItemRef, Outcome, StageContext, TomoflyError, result_parameters
 from tomofly.stages import verified_copy
-from tomofly.stages.transfer import STAGE, TransferParams, companions
+from tomofly.stages.transfer import STAGE, TransferParams
+from tomofly.stages.transfer_run import companions
 
 MTIME_NS = 1_600_000_000_123_456_789
 LOG = logging.getLogger("test")

@@ -24,7 +24,7 @@ from tomofly.imaging.gain import orient_gain
 from tomofly.imaging.picking import diameter_range
 from tomofly.model import GainParams, TomoflyError
 from tomofly.services.export import Draft
-from tomofly.stages.extract import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
+from tomofly.stages.extract_run import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
 from tomofly.stages.gain_reference import clockwise_turns, flip_code, recorded_gain
 from tomofly.store.browse import BrowsedItem
 

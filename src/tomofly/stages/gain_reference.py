@@ -14,7 +14,6 @@ from tomofly.stages.faults import blamed_on_input
 
 FloatImage = npt.NDArray[np.float32]
 
-GAIN_FIELDS = ("checksum", "rotation_deg", "flip", "divide")
 _FLIPS = {"none": 0, "up-down": 1, "left-right": 2}
 
 

@@ -2,6 +2,9 @@
 
 from tomofly.model import GainParams, MicroscopeParams, StageContext
 
+GAIN_FIELDS = ("checksum", "rotation_deg", "flip", "divide")
+"""The settings of the gain reference that results depend on; where it lies is none of them."""
+
 
 def microscope_of(ctx: StageContext) -> MicroscopeParams:
     """The microscope's settings. Raises TypeError where the session has none."""
