@@ -1,7 +1,7 @@
 """``tomofly simulate``: instruments with known truth, to try things on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -9,9 +9,15 @@ from tomofly.cli.options import pair
 from tomofly.cli.output import tell
 
 if TYPE_CHECKING:
-    from tomofly.simulate import SpaMicroscope
+    from pydantic import BaseModel
 
-MOVIE_SUFFIXES = {".mrc", ".mrcs", ".tif", ".tiff", ".eer"}
+    from tomofly.simulate import SpaMicroscope
+    from tomofly.simulate.tilt_faults import Fault
+    from tomofly.simulate.tilt_microscope import TiltSeriesConfig
+
+    Model = TypeVar("Model", bound=BaseModel)
+
+MOVIE_SUFFIXES = {".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"}
 
 app = typer.Typer(help="Write data as an instrument does, with the truth beside them.", no_args_is_help=True)
 
@@ -57,20 +63,108 @@ def spa(
     )  # fmt: skip
 
 
+@app.command()
+def tomo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to", show_default=False)],
+    items: Annotated[int, typer.Option(min=1, help="Tilt series to write")] = 1,
+    pace: Annotated[float, typer.Option(min=0, help="Seconds from one tilt to the next")] = 0.0,
+    detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "512x512",
+    pixel: Annotated[float, typer.Option(min=0.2, help="Pixel on the specimen, Å")] = 10.0,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a tilt's movie")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from this")] = 0,
+    start: Annotated[
+        int | None, typer.Option(min=1, help="Number of the first series, also where there are some already")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What names of series begin with")] = "TS",
+    layout: Annotated[
+        Literal["serialem", "pacetomo", "tomo5", "names", "stack"],
+        typer.Option(help="Whose names and mdoc; names: no mdoc; stack: one file per series, and .rawtlt"),
+    ] = "serialem",
+    file_format: Annotated[Literal["mrc", "tiff"], typer.Option("--format", help="File format")] = "mrc",
+    writing: Annotated[
+        Literal["grow", "rename", "whole"], typer.Option(help="How a file comes to be")
+    ] = "grow",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault", help="kind:series:tilt, such as dark:1:3, or late:1:7:40; can be given again"
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another number of the microscope: name=value")
+    ] = None,
+) -> None:
+    """Be a microscope that tilts: write tilt movies and mdoc files of a specimen that is known."""
+    from tomofly.model import TomoflyError
+    from tomofly.simulate import TRUTH_SUFFIX
+    from tomofly.simulate.tilt_plan import Shot
+    from tomofly.simulate.tilt_writing import write_tilt_session
+
+    def told(path: Path, shot: Shot) -> None:
+        tell(f"wrote {path} ({shot.series.key}, {shot.series.reported_deg[shot.tilt]:.1f}°)")
+
+    microscope = tilt_microscope(detector, pixel, frames, seed, set_ or [])
+    faults = tuple(_read_fault(text) for text in fault or [])
+    folder = writable_folder(out)
+    if start is None:
+        _refuse_movies(folder, next_number=1 + len(list(folder.glob(f"*{TRUTH_SUFFIX}"))))
+    try:
+        write_tilt_session(
+            microscope, folder, items, pace_s=pace, layout=layout, file_format=file_format, writing=writing,
+            name=name, faults=faults, first=start or 1, on_written=told,
+        )  # fmt: skip
+    except ValueError as error:
+        raise TomoflyError(
+            f"A fault cannot be had: {error}", "Name a series and a tilt of this run"
+        ) from None
+
+
+def tilt_microscope(
+    detector: str, pixel: float, frames: int, seed: int, assignments: list[str]
+) -> "TiltSeriesConfig":
+    """Make the microscope that the options describe. Raises TomoflyError with what is legal."""
+    from tomofly.simulate.tilt_microscope import TiltSeriesConfig
+
+    values: dict[str, object] = {
+        "detector_yx_px": pair(detector, "the detector"),
+        "pixel_size_angstrom": pixel,
+        "frames": frames,
+        "seed": seed,
+    }
+    return _microscope(TiltSeriesConfig, values, assignments)
+
+
+def _read_fault(text: str) -> "Fault":
+    """Read a fault. Raises TomoflyError with what is legal."""
+    from tomofly.model import TomoflyError
+    from tomofly.simulate.tilt_faults import FAULT_KINDS, parse_fault
+
+    try:
+        return parse_fault(text)
+    except ValueError as error:
+        raise TomoflyError(str(error), f"Kinds are: {', '.join(FAULT_KINDS)}") from None
+
+
 def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]) -> "SpaMicroscope":
     """Make the microscope that the options describe. Raises TomoflyError with what is legal."""
-    import json
-
-    from pydantic import ValidationError
-
     from tomofly import simulate
-    from tomofly.model import TomoflyError
 
     values: dict[str, object] = {
         "detector_yx_px": pair(detector, "the detector"),
         "frames": frames,
         "seed": seed,
     }
+    return _microscope(simulate.SpaMicroscope, values, assignments)
+
+
+def _microscope(kind: "type[Model]", values: dict[str, object], assignments: list[str]) -> "Model":
+    """Make a microscope of values and of assignments name=value. Raises TomoflyError with what is legal."""
+    import json
+
+    from pydantic import ValidationError
+
+    from tomofly.model import TomoflyError
+
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
@@ -80,16 +174,19 @@ def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]
         except json.JSONDecodeError:
             values[name.strip()] = text
     try:
-        return simulate.SpaMicroscope.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "The microscope"
-        legal = ", ".join(simulate.SpaMicroscope.model_fields)
+        legal = ", ".join(kind.model_fields)
         raise TomoflyError(f"{where}: {first['msg']}", f"Names are: {legal}") from None
 
 
-def _refuse_movies(folder: Path) -> None:
-    """Movies that are there must not be written over nor mixed with new ones. Raises TomoflyError."""
+def _refuse_movies(folder: Path, next_number: int | None = None) -> None:
+    """Movies that are there must not be written over nor mixed with new ones. Raises TomoflyError.
+
+    `next_number` is that of the next item where items are not movies.
+    """
     from tomofly.model import TomoflyError
     from tomofly.simulate import GAIN_FILE
 
@@ -98,7 +195,7 @@ def _refuse_movies(folder: Path) -> None:
     if earlier:
         raise TomoflyError(
             f"The folder {folder} holds {earlier} movies already",
-            f"Name a new folder, or go on numbering with --start {earlier}",
+            f"Name a new folder, or go on numbering with --start {next_number or earlier}",
         )
 
 

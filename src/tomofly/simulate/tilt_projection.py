@@ -14,9 +14,10 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from tomofly.simulate import ice, optics
 from tomofly.simulate.fields import smooth_map
+from tomofly.simulate.microscope import SpaMicroscope
 from tomofly.simulate.particle import interaction_rad_per_volt_angstrom
 from tomofly.simulate.tilt_microscope import TiltSeriesConfig
-from tomofly.simulate.tilt_specimen import Placed, Specimen
+from tomofly.simulate.tilt_specimen import Specimen
 from tomofly.simulate.tilt_views import Views
 from tomofly.simulate.truth import OpticsTruth
 
@@ -139,22 +140,25 @@ class TiltProjector:
         self, config: TiltSeriesConfig, series: int, specimen: Specimen, views: Views, grid: Grid
     ) -> None:
         self._config, self._series = config, series
-        self._specimen, self._views, self._grid = specimen, views, grid
+        self._specimen, self._views, self.grid = specimen, views, grid
         wavelength = optics.wavelength_angstrom(config.voltage_kv)
         self._per_volt = interaction_rad_per_volt_angstrom(config.voltage_kv, wavelength)
         finest = 1 / max(FINEST_DETAIL_ANGSTROM, 2 * grid.coarse_pixel_angstrom)
         self._layer_angstrom = 2 * LAYER_PHASE_RAD / (np.pi * wavelength * finest**2)
 
-    def intensity(self, tilt: int) -> Image:
-        """Expected brightness (y, x) of the area with its margins: 1 where the full beam arrives."""
-        brightness = self.contrast(tilt)
+    def intensity(self, tilt: int, *, as_spline: bool = False) -> Image:
+        """Expected brightness (y, x) of the area with its margins: 1 where the full beam arrives.
+
+        `as_spline` gives the coefficients of the cubic B-spline instead, exact but for the edges of gold.
+        """
+        brightness = self.contrast(tilt, as_spline=as_spline)
         brightness += 1
         brightness *= self.transmission(tilt)
         return brightness
 
     def transmission(self, tilt: int) -> Image:
         """The part (y, x) of the beam that passes: less through the tilted slab, gold, and obstacles."""
-        views, config, grid = self._views, self._config, self._grid
+        views, config, grid = self._views, self._config, self.grid
         passed = np.full(grid.shape_yx, np.exp(-self._path(tilt) / config.mean_free_path_angstrom))
         through = passed.astype(np.float32)
         places = views.place(tilt, self._specimen.gold_xyz_angstrom, self._dose(tilt))
@@ -172,14 +176,17 @@ class TiltProjector:
             through *= self._bar(tilt)
         return through
 
-    def contrast(self, tilt: int) -> Image:
+    def contrast(self, tilt: int, *, as_spline: bool = False) -> Image:
         """The image (y, x) of the matter about a mean of 0, relative to the beam that passes."""
-        config, grid = self._config, self._grid
+        config, grid = self._config, self.grid
         lens = self._views.optics[tilt]
         spectrum = self._matter_spectrum(tilt, lens)
         if grid.binning > 1:
             random = config.random("fine ice", self._series, tilt)
             spectrum = self._with_fine_ice(spectrum, tilt, lens, random)
+        if as_spline:
+            spectrum *= _spline_filter(np.fft.fftfreq(grid.shape_yx[0]))[:, None]
+            spectrum *= _spline_filter(np.fft.rfftfreq(grid.shape_yx[1]))
         contrast: Image = irfft2(spectrum, s=grid.shape_yx, overwrite_x=True)
         return contrast
 
@@ -194,7 +201,7 @@ class TiltProjector:
     def _bar(self, tilt: int) -> Image:
         """A grid bar (y, x) that covers half of the field or more."""
         random = self._config.random("bar", self._series, tilt)
-        height, width = self._grid.shape_yx
+        height, width = self.grid.shape_yx
         angle, depth = random.uniform(0, 2 * np.pi), random.uniform(0.0, 0.2) * min(height, width)
         y, x = np.ogrid[:height, :width]
         inward = (y - height / 2) * np.sin(angle) + (x - width / 2) * np.cos(angle) + depth
@@ -204,7 +211,7 @@ class TiltProjector:
     def _matter_spectrum(self, tilt: int, lens: OpticsTruth) -> Spectrum:
         """Half spectrum (y, x) of the coarse image, scaled as that of the fine one."""
         layers, edges = self._layers(tilt)
-        grid, config = self._grid, self._config
+        grid, config = self.grid, self._config
         noise = self._coarse_ice(tilt)
         depth = self._slab_depth(tilt)
         matter = np.zeros((grid.coarse_shape_yx[0], grid.coarse_shape_yx[1] // 2 + 1), dtype=np.complex64)
@@ -227,7 +234,7 @@ class TiltProjector:
 
     def _layers(self, tilt: int) -> tuple[Image, Array]:
         """Projected phase (layer, y, x) in radians, and the depths (layer + 1,) in Å between the layers."""
-        grid, matter = self._grid, self._specimen.matter
+        grid, matter = self.grid, self._specimen.matter
         places = self._views.place(tilt, matter.xyz_angstrom, self._dose(tilt))
         pixel = grid.coarse_pixel_angstrom
         places[:, :2] += grid.centre_yx_px[::-1] * grid.pixel_size_angstrom
@@ -256,7 +263,7 @@ class TiltProjector:
 
     def _slab_depth(self, tilt: int) -> Array:
         """Depth (y, x) in Å of the slab's middle plane on the coarse grid."""
-        grid = self._grid
+        grid = self.grid
         normal = self._views.rotations[tilt, :, 2]
         height, width = grid.coarse_shape_yx
         centre = grid.centre_yx_px / grid.binning
@@ -268,7 +275,7 @@ class TiltProjector:
 
     def _form_factor(self, tilt: int) -> Image:
         """What to make of spread beads (y, x): B-splines taken back, beads of their size, damage."""
-        grid, config = self._grid, self._config
+        grid, config = self.grid, self._config
         ky = np.fft.fftfreq(grid.coarse_shape_yx[0])[:, None]
         kx = np.fft.rfftfreq(grid.coarse_shape_yx[1])[None, :]
         k = np.hypot(ky, kx) / grid.coarse_pixel_angstrom
@@ -281,7 +288,7 @@ class TiltProjector:
 
     def _coarse_ice(self, tilt: int) -> Image:
         """Phase (y, x) of the ice's own granularity, new in each tilt as water does not stand still."""
-        grid, config = self._grid, self._config
+        grid, config = self.grid, self._config
         microscope = config.ice_microscope(self._path(tilt), grid.coarse_pixel_angstrom)
         axis = optics.RadialAxis(grid.coarse_shape_yx, grid.coarse_pixel_angstrom)
         water = ice.Ice(microscope, grid.coarse_shape_yx, axis, config.random("ice", self._series, tilt))
@@ -292,7 +299,7 @@ class TiltProjector:
         self, coarse: Spectrum, tilt: int, lens: OpticsTruth, random: np.random.Generator
     ) -> Spectrum:
         """Set the coarse half spectrum into the fine one (y, x), with ice beyond its reach."""
-        grid, config = self._grid, self._config
+        grid, config = self.grid, self._config
         axis = optics.RadialAxis(grid.shape_yx, grid.pixel_size_angstrom)
         microscope = config.ice_microscope(self._path(tilt), grid.pixel_size_angstrom)
         water = ice.Ice(microscope, grid.shape_yx, axis, random).after(0.0)
@@ -300,6 +307,11 @@ class TiltProjector:
         half, wide = coarse.shape[0] // 2, coarse.shape[1] - 1
         water[:half, :wide], water[-half + 1 :, :wide] = coarse[:half, :wide], coarse[half + 1 :, :wide]
         return water
+
+
+def _spline_filter(cycles_per_px: NDArray[np.floating]) -> Image:
+    """Turns samples into coefficients of the cubic B-spline through them (Unser 1999)."""
+    return np.asarray(3 / (2 + np.cos(2 * np.pi * cycles_per_px)), dtype=np.float32)
 
 
 def _refocused(lens: OpticsTruth, defocus_angstrom: float) -> OpticsTruth:
@@ -327,9 +339,11 @@ def _darken_disc(image: Image, centre_yx: tuple[float, float], radius_px: float,
 
 def illumination(config: TiltSeriesConfig) -> Image:
     """The beam's unevenness (y, x) about 1, which stands still on the camera through the session."""
-    pattern = smooth_map(config.random("illumination", 0), config.detector_yx_px)
-    even: Image = (1 + np.float32(config.illumination_variation) * np.clip(pattern, -3, 3)).astype(np.float32)
+    return camera_pattern(config.camera_microscope(), config.illumination_variation)
+
+
+def camera_pattern(microscope: SpaMicroscope, variation: float) -> Image:
+    """A smooth pattern (y, x) about 1 with a standard deviation of `variation`."""
+    pattern = smooth_map(microscope.random("illumination"), microscope.frame_yx_px)
+    even: Image = (1 + np.float32(variation) * np.clip(pattern, -3, 3)).astype(np.float32)
     return even
-
-
-__all__ = ["Grid", "Placed", "TiltProjector", "illumination", "make_grid", "voxel_angstrom"]
