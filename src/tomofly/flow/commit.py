@@ -15,7 +15,7 @@ from tomofly.flow.ownership import refuse_foreign_files
 from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, writable_text
 from tomofly.flow.superseded import keep_earlier
 from tomofly.model import Flag, FoldStage, fingerprint
-from tomofly.store import dispatch, intake
+from tomofly.store import dispatch, intake, planning
 from tomofly.store.dispatch import Done, Failed, StoredProduct
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Committer:
         written = dispatch.commit_failed(connection, failed, MAX_LOSSES, self._retries())
         obsolete += self._forget(connection, written.void)
         self._consume(connection, [r for r in reports if r.outcome is not None])
+        self._tell_followers(connection, reports)
         moves: list[tuple[int, str, str, str | None]] = [
             (d.item_id, d.stage, "done", d.identity) for d in done
         ]
@@ -193,6 +194,15 @@ class Committer:
             if isinstance(order.stage, FoldStage):
                 restart = order.mode in ("restart", "final")
                 dispatch.consume_elements(connection, order.item_id, order.consumed, restart=restart)
+
+    def _tell_followers(self, connection: Connection, reports: Iterable[TaskReport]) -> None:
+        """Note what folds say now, and have those who follow them looked at where that is new."""
+        for report in reports:
+            kinds = self._scope.workflow.followed.get(report.order.stage.name)
+            if kinds and report.outcome is not None:
+                words = report.outcome.content or report.order.wanted
+                if planning.fold_says(connection, report.order.item_id, words):
+                    planning.touch_kinds(connection, self._scope.session_id, kinds)
 
     def clean_up(self, reports: Sequence[TaskReport], obsolete: Sequence[str]) -> None:
         """Delete what the committed results made superfluous: old products and moved sources."""

@@ -107,10 +107,12 @@ class Engine:
                 links.append((child, (member.kind, member.key), member.stage))
         if not parents:
             return []
-        made = intake.register_items(connection, self.scope.session_id, list(parents.values()), now)
-        ids = {name: r.id for name, r in zip(parents, made, strict=True)}
+        ids = intake.find_ids(connection, self.scope.session_id, list(parents.values()))
+        missing = [parent for name, parent in parents.items() if name not in ids]
+        made = intake.register_items(connection, self.scope.session_id, missing, now)
+        ids |= {(p.kind, p.key): r.id for p, r in zip(missing, made, strict=True)}
         intake.add_members(connection, [(ids[name], child, stage) for child, name, stage in links])
-        return [(p, r.id) for p, r in zip(parents.values(), made, strict=True) if r.new]
+        return [(p, r.id) for p, r in zip(missing, made, strict=True) if r.new]
 
     def set_closed(self, closed: bool) -> None:
         """Say whether more items can come; groups and folds are asked again when that changes."""
@@ -206,7 +208,8 @@ class Engine:
     def _plan_rows(self, connection: Connection, rows: Sequence[RowMapping], now: float) -> list[str]:
         """Plan for items of one kind; give the paths of files that belong to nothing now."""
         views = item_views(connection, self.scope.workflow, rows, closed=self.closed)
-        decisions = plan(self.scope.workflow, views, self.settings, Clock(now, self.closed))
+        said = planning.said_by_folds(connection, self.scope.session_id, list(self.scope.workflow.followed))
+        decisions = plan(self.scope.workflow, views, self.settings, Clock(now, self.closed, said))
         live = {row["id"]: bool(row["live"]) for row in rows}
         return self._apply(connection, views, decisions, live, now)
 
@@ -341,6 +344,9 @@ class Engine:
         fed = sorted({gather.name for name in stages for gather in workflow.gathering[name]})
         with self.database.begin() as connection:
             paths = planning.drop_results(connection, self.scope.session_id, stages, fed)
+            for name in workflow.followed.keys() & set(stages):
+                for item_id in intake.ids_of_kind(connection, self.scope.session_id, workflow[name].produces):
+                    planning.fold_says(connection, item_id, "")
             intake.touch_all_items(connection, self.scope.session_id)
         return paths
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from tomofly.model import FoldStage, GroupStage, ItemRef, Settings, Stage, StageParams, TomoflyError
+from tomofly.model import FoldStage, GroupStage, ItemRef, MapStage, Settings, Stage, StageParams, TomoflyError
 from tomofly.model.sections import GainParams, MicroscopeParams, ResourceParams, SourceParams
 
 SHARED_SECTIONS: Mapping[str, type[StageParams]] = {
@@ -79,6 +79,16 @@ class Workflow:
         """For each stage, the groups and folds that wait for its results."""
         gathers = [s for s in self.stages if isinstance(s, GroupStage | FoldStage)]
         return {s.name: tuple(g for g in gathers if g.needs[0] == s.name) for s in self.stages}
+
+    @cached_property
+    def followed(self) -> Mapping[str, tuple[str, ...]]:
+        """For each fold that others follow, the kinds of items on which they stand."""
+        followers = [s for s in self.stages if isinstance(s, MapStage) and s.follows]
+        names = dict.fromkeys(name for stage in followers for name in stage.follows)
+        return {
+            name: tuple(dict.fromkeys(self.item_kind[s.name] for s in followers if name in s.follows))
+            for name in names
+        }
 
     def memberships(self, item: ItemRef) -> list[Membership]:
         """Say to which groups and folds an item belongs."""

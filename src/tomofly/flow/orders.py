@@ -54,13 +54,14 @@ class OrderBook:
         workflow = self._scope.workflow
         needs = sorted({need for row in rows for need in workflow[row["stage"]].needs})
         results = dispatch.results_of(connection, [row["item_id"] for row in rows], needs) if needs else {}
-        return [self._order(connection, row, results, settings, threads) for row in rows]
+        said = planning.said_by_folds(connection, self._scope.session_id, list(workflow.followed))
+        return [self._order(connection, row, results, settings, threads, said) for row in rows]
 
     def is_current(self, order: TaskOrder, settings: Mapping[str, Settings]) -> bool:
         """Say whether the inputs at hand are those that the wanted result is named after."""
         stage = order.stage
         identities = [order.inputs[need].identity for need in stage.needs if need in order.inputs]
-        inputs = map_inputs(stage, identities, order.item)
+        inputs = map_inputs(stage, identities, order.item, order.followed)
         if isinstance(stage, FoldStage):
             inputs = FOLD_OPEN
             if order.mode == "final":
@@ -78,6 +79,7 @@ class OrderBook:
         results: Mapping[tuple[int, str], StoredResult],
         settings: Mapping[str, Settings],
         threads: int,
+        said: Mapping[str, str],
     ) -> TaskOrder:
         stage = self._scope.workflow[row["stage"]]
         folder = self._scope.folder
@@ -102,6 +104,7 @@ class OrderBook:
             mode=row["mode"],
             checkpoint=self._checkpoint(connection, row, stage),
             open_name=expected_fingerprint(stage, mine, FOLD_OPEN) if is_fold else "",
+            followed={name: said.get(name, "") for name in getattr(stage, "follows", ())},
             threads=threads,
         )
 

@@ -115,10 +115,11 @@ Decision = Queue | Skip | Wait
 
 @dataclass(frozen=True)
 class Clock:
-    """The moment of planning: the time, and whether the stream of items has closed."""
+    """The moment of planning: the time, whether the stream has closed, and what folds have said."""
 
     now: float
     closed: bool = False
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(
@@ -141,13 +142,17 @@ def expected_fingerprint(stage: Stage, settings: Settings, inputs: object) -> st
     return fingerprint(stage.name, stage.version, own, shared, inputs)
 
 
-def map_inputs(stage: Stage, identities: Sequence[str], item: ItemRef) -> object:
-    """Say what the result of a stage on one item is named after."""
+def map_inputs(
+    stage: Stage, identities: Sequence[str], item: ItemRef, said: Mapping[str, str] | None = None
+) -> object:
+    """Say what the result of a stage on one item is named after; ``said``: by folds, by their names."""
     read = [[item.attributes.get(name) for name in stage.attributes]] if stage.attributes else []
     if not stage.needs:
         return [item.content, *read] if read else item.content
-    follows = isinstance(stage, MapStage) and stage.follows_source
-    return [*identities, *([item.content] if follows else []), *read]
+    if not isinstance(stage, MapStage):
+        return [*identities, *read]
+    heard = [[(said or {}).get(name, "") for name in stage.follows]] if stage.follows else []
+    return [*identities, *([item.content] if stage.follows_source else []), *read, *heard]
 
 
 def final_inputs(digest: str) -> list[str]:
@@ -212,7 +217,7 @@ def _plan_task(
             return Skip(item.id, stage.name, hopeless[need])
         if need not in ready:
             return Wait(item.id, stage.name, f"waits for {need}")
-    inputs = map_inputs(stage, [ready[need] for need in stage.needs], item.ref)
+    inputs = map_inputs(stage, [ready[need] for need in stage.needs], item.ref, clock.said)
     return _pursue(stage, task, item, expected_fingerprint(stage, settings, inputs), clock)
 
 

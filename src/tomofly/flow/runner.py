@@ -57,6 +57,7 @@ class TaskOrder:
     mode: str = ""
     checkpoint: Path | None = None
     open_name: str = ""
+    followed: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
 
     @property
@@ -127,6 +128,7 @@ def _call(order: TaskOrder, log: logging.Logger) -> Outcome:
         checkpoint=order.checkpoint,
         final=order.mode == "final",
         provisional=order.mode == "provisional",
+        followed=order.followed,
         placed=order.folder / stage.name,
     )
     if isinstance(stage, MapStage):

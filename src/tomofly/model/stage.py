@@ -62,6 +62,7 @@ class StageContext:
     checkpoint: Path | None = None
     final: bool = False
     provisional: bool = False
+    followed: Mapping[str, str] = field(default_factory=dict)
     placed: Path | None = None
 
     def new_file(self, suffix: str) -> Path:
@@ -80,7 +81,8 @@ class Stage:
     """What every stage declares.
 
     ``needs`` names the stages whose results it takes. ``reads`` says which shared parameters its results
-    depend on, by section, and ``attributes`` which attributes of its item, or of its members. A change of ``version`` makes every earlier result stale.
+    depend on, by section, and ``attributes`` which attributes of its item, or of its members. A change of
+    ``version`` makes every earlier result stale.
     """
 
     name: str
@@ -110,11 +112,14 @@ class MapStage(Stage):
     """One item in, one item's results out.
 
     ``follows_source``: its results depend on the files beside the item's own, which ``needs`` do not name.
+    ``follows`` names folds: what the session as a whole has shown so far, as these say it in the ``content``
+    of their outcome, is in ``ctx.followed``; a result is made again when that changes.
     ``catalog``: makes what turns the files of the source into items; without one, every file is an item.
     """
 
     run: MapFunction
     follows_source: bool = False
+    follows: tuple[str, ...] = ()
     catalog: Callable[[Settings], Catalog] | None = None
 
     @property

@@ -86,6 +86,12 @@ def _find(
     return found
 
 
+def ids_of_kind(connection: Connection, session_id: int, kind: str) -> list[int]:
+    """Give the identities of the items of a kind."""
+    query = select(t.items.c.id).where(t.items.c.session_id == session_id, t.items.c.kind == kind)
+    return list(connection.scalars(query))
+
+
 def keep_members(connection: Connection, kept: Mapping[int, Iterable[tuple[int, str]]]) -> set[int]:
     """Take items out of all groups but the (parent, stage) ones given for each; give those they left."""
     m = t.members.c

@@ -59,6 +59,26 @@ def next_wake(connection: Connection, session_id: int) -> float | None:
     return None if value is None else float(value)
 
 
+def said_by_folds(connection: Connection, session_id: int, folds: Sequence[str]) -> dict[str, str]:
+    """Give what each of these folds last said, by its name; a fold's item is called after it."""
+    if not folds:
+        return {}
+    i = t.items.c
+    query = (
+        select(t.tasks.c.stage, i.content)
+        .join(t.items, i.id == t.tasks.c.item_id)
+        .where(t.tasks.c.session_id == session_id, t.tasks.c.stage.in_(list(folds)))
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def fold_says(connection: Connection, item_id: int, words: str) -> bool:
+    """Note what a fold says; tell whether that is new."""
+    mine = t.items.c.id == item_id
+    changed = update(t.items).where(mine, t.items.c.content != words).values(content=words)
+    return bool(connection.execute(changed).rowcount)
+
+
 def tasks_of(connection: Connection, item_ids: Sequence[int]) -> list[RowMapping]:
     """Give all tasks of these items."""
     if not item_ids:

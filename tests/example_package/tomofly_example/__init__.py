@@ -138,7 +138,7 @@ def add_balance(members: Sequence[Member], params: PlainParams, ctx: StageContex
     seen += len(members)
     path = ctx.new_file("_checkpoint.json")
     path.write_text(json.dumps([total, seen]))
-    return Outcome({"checkpoint": path}, {"total": total, "notes": float(seen)})
+    return Outcome({"checkpoint": path}, {"total": total, "notes": float(seen)}, content=f"{total:g}")
 
 
 NUMBER = MapStage(
