@@ -201,6 +201,17 @@ def test_stop_is_obeyed_and_the_session_goes_on_later(running: Running) -> None:
     assert running.count() == 12
 
 
+def test_a_stop_that_is_asked_for_while_the_session_starts_is_obeyed(running: Running) -> None:
+    running.write("A_1", 1)
+    with running.database.begin() as connection:
+        sessions.update_session(connection, running.bench.session_id, desired="stopped")
+    running.run("--if-wanted")
+    assert running.session().state == "stopped"
+    assert running.count() == 0
+    running.run("--once")
+    assert running.count() == 1
+
+
 def test_a_second_conductor_is_refused_while_the_first_lives(running: Running) -> None:
     running.write("A_1", 1)
     running.start()

@@ -7,6 +7,7 @@ import pytest
 from tests.flow.watching import NOON, Watched, keys, movie_bytes, source, write
 from tomofly.flow import watch
 from tomofly.flow.watch import Arrival
+from tomofly.flow.workflows import workflow_of
 
 
 @pytest.fixture
@@ -295,6 +296,11 @@ def test_a_movie_comes_again_with_files_of_the_suffixes_that_the_settings_name(
     known = [(str(path), first.content)]
     later = Watched(source(folder / "*.mrc"), known, companion_suffixes=(".star", ".meta.json"))
     assert later.poll(5) == [second], "a suffix that is named later counts from then on"
+
+
+def test_the_suffixes_are_those_that_transfer_brings() -> None:
+    settings = workflow_of("spa").settings({"transfer": {"additional_suffixes": ["star", ".meta.json"]}})
+    assert watch.companion_suffixes(settings) == (".star", ".meta.json")
 
 
 def test_a_movie_is_not_taken_for_a_file_that_belongs_to_one(folder: Path, movie: bytes) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from tomofly.flow.arrivals import Arrivals, drained
 from tomofly.flow.cataloguing import Cataloguer
@@ -24,7 +25,7 @@ from tomofly.flow.folder import is_writable, only_conductor, sweep
 from tomofly.flow.graph import Workflow
 from tomofly.flow.runner import TaskReport
 from tomofly.flow.space import SpaceGuard, free_space
-from tomofly.flow.watch import Watcher
+from tomofly.flow.watch import Watcher, companion_suffixes
 from tomofly.model import ResourceParams, Settings, SourceParams
 from tomofly.store import Database, SessionRow, TrackRow, intake, retry_while_locked, sessions
 
@@ -49,11 +50,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """When the conductor ends: after one look (``once``), after silence, or when it is told to."""
+    """When the conductor ends: after one look (``once``), after silence, or when it is told to.
+
+    ``if_wanted``: a wish to stop that was there before it began holds; else beginning is the wish to run.
+    """
 
     once: bool = False
     idle_timeout_s: float | None = None
     on_tick: Callable[[], None] | None = None
+    if_wanted: bool = False
 
     @property
     def ends_by_itself(self) -> bool:
@@ -96,7 +101,6 @@ class Conductor:
         self._stopping = False
         self._began = self._last_arrival = time.time()
         self._due = {"reconcile": 0.0, "heartbeat": 0.0, "space": 0.0}
-        self._state = ""
         self._gathered: list[TaskReport] = []
         self._turn_s = TURN_S
         self._arrivals = Arrivals()
@@ -132,20 +136,21 @@ class Conductor:
         recovered = self.engine.recover()
         if recovered:
             log.info("tasks of an earlier run are queued again", tasks=recovered)
+        wish = {} if self.options.if_wanted else {"desired": "running"}
         self._write(
-            state="running", desired="running", conductor=self._name, heartbeat_at=time.time(), note="",
-            closed=False,
-        )  # fmt: skip
+            state="running", conductor=self._name, heartbeat_at=time.time(), note="", closed=False, **wish
+        )
         self.engine.use_settings(self.engine.settings)
         self._watch()
 
     def _watch(self, *, anew: bool = False) -> None:
         """Watch the source; ``anew``: have known files announced again, as their catalogue has changed."""
         source = self._section("source", SourceParams)
+        suffixes = companion_suffixes(self.engine.settings[self.workflow.tracks[0]])
         known = [] if anew else retry_while_locked(self._known_sources)
         # Notes before what they describe, so that items are complete when they come.
         watchers = [Watcher(notes, apart=[self.folder]) for notes in self._cataloguer.note_sources(source)]
-        watchers.append(Watcher(source, known, apart=[self.folder]))
+        watchers.append(Watcher(source, known, apart=[self.folder], companion_suffixes=suffixes))
         self._arrivals.start(watchers, source.poll_s, impatient=self.options.once)
 
     def _known_sources(self) -> list[tuple[str, str]]:
@@ -153,6 +158,9 @@ class Conductor:
             return list(intake.known_sources(connection, self.session_id))
 
     def _new_cataloguer(self, settings: Mapping[str, Settings]) -> Cataloguer:
+        return retry_while_locked(lambda: self._filled_cataloguer(settings))
+
+    def _filled_cataloguer(self, settings: Mapping[str, Settings]) -> Cataloguer:
         cataloguer = Cataloguer(self.workflow, settings[self.workflow.tracks[0]], self._began)
         if cataloguer.has_catalog:
             with self.database.read() as connection:
@@ -183,7 +191,7 @@ class Conductor:
         self._commit(reports, now)
         planned = self.engine.plan(now)
         self._watch_space(now, reports)
-        handed = 0 if self._paused else self._hand_out(executor, now)
+        handed = 0 if self._paused or self._stopping else self._hand_out(executor, now)
         return bool(arrived or reports or planned or handed)
 
     def _rest(self, executor: Executor, pause_s: float) -> None:
@@ -244,7 +252,7 @@ class Conductor:
             return
         self._due["reconcile"] = now + RECONCILE_S
         session, tracks = retry_while_locked(self._wishes)
-        if session.desired == "stopped" and self._state:
+        if session.desired == "stopped":
             self._stopping = True
         before, self._tracks = self._tracks, tracks
         cleared = [track.name for track in tracks.values() if track.clear_requested]
@@ -252,7 +260,6 @@ class Conductor:
             self._clear(cleared)
         if any(before.get(n) and before[n].revision != track.revision for n, track in tracks.items()):
             self._renew()
-        self._state = self._state or "running"
 
     def _wishes(self) -> tuple[SessionRow, dict[str, TrackRow]]:
         with self.database.read() as connection:
@@ -269,8 +276,7 @@ class Conductor:
         stages = [stage.name for stage in self.workflow.stages if stage.track in tracks]
         log.info("clearing", tracks=list(tracks))
         self.engine.clear(stages)
-        with self.database.begin() as connection:
-            sessions.update_tracks(connection, self.session_id, tracks, clear_requested=False)
+        self._transact(lambda c: sessions.update_tracks(c, self.session_id, tracks, clear_requested=False))
 
     def _renew(self) -> None:
         """Put the settings that the tracks now have in force."""
@@ -281,11 +287,14 @@ class Conductor:
             self._arrivals.stop()
             self._cataloguer = self._new_cataloguer(self.engine.settings)
             self._watch(anew=True)
-        elif after["source"] != before["source"]:
+        elif _what_is_watched(after) != _what_is_watched(before):
             self._arrivals.stop()
             self._watch()
 
     def _load_settings(self) -> dict[str, Settings]:
+        return retry_while_locked(self._read_settings)
+
+    def _read_settings(self) -> dict[str, Settings]:
         with self.database.read() as connection:
             tracks = {track.name: track for track in sessions.list_tracks(connection, self.session_id)}
             latest = sessions.find_session(connection, self.session_id).revision
@@ -316,15 +325,14 @@ class Conductor:
             message = f"The session's folder {self.folder} cannot be written. Processing goes on when it can."
         if message != self._paused:
             self._paused = message
-            retry_while_locked(lambda: self._announce_pause(message, now))
+            self._transact(lambda connection: self._announce_pause(connection, message, now))
 
-    def _announce_pause(self, message: str, now: float) -> None:
-        with self.database.begin() as connection:
-            sessions.update_tracks(connection, self.session_id, paused=message)
-            if message:
-                sessions.raise_alert(connection, self.session_id, "disk", message, now, level="critical")
-            else:
-                sessions.end_alert(connection, self.session_id, "disk", now)
+    def _announce_pause(self, connection: Connection, message: str, now: float) -> None:
+        sessions.update_tracks(connection, self.session_id, paused=message)
+        if message:
+            sessions.raise_alert(connection, self.session_id, "disk", message, now, level="critical")
+        else:
+            sessions.end_alert(connection, self.session_id, "disk", now)
 
     def _heartbeat(self, now: float, executor: Executor) -> None:
         if now < self._due["heartbeat"]:
@@ -337,15 +345,14 @@ class Conductor:
             "in_flight": sum(self.tally.in_flight.values()), "idle": self.engine.settled(),
         }  # fmt: skip
         self._write(heartbeat_at=now, vitals=vitals)
-        self._announce_watch(now)
-
-    def _announce_watch(self, now: float) -> None:
         problem = self._arrivals.problem
-        with self.database.begin() as connection:
-            if problem:
-                sessions.raise_alert(connection, self.session_id, "source", problem, now)
-            else:
-                sessions.end_alert(connection, self.session_id, "source", now)
+        self._transact(lambda connection: self._announce_watch(connection, problem, now))
+
+    def _announce_watch(self, connection: Connection, problem: str, now: float) -> None:
+        if problem:
+            sessions.raise_alert(connection, self.session_id, "source", problem, now)
+        else:
+            sessions.end_alert(connection, self.session_id, "source", now)
 
     def _is_finished(self, now: float) -> bool:
         if not self.options.ends_by_itself or self._paused:
@@ -362,11 +369,20 @@ class Conductor:
         return sum(self.tally.in_flight.values()) == 0
 
     def _write(self, **values: object) -> None:
+        self._transact(lambda connection: sessions.update_session(connection, self.session_id, **values))
+
+    def _transact(self, write: Callable[[Connection], None]) -> None:
+        """Write in a transaction of its own, again while the database is locked."""
+
         def work() -> None:
             with self.database.begin() as connection:
-                sessions.update_session(connection, self.session_id, **values)
+                write(connection)
 
         retry_while_locked(work)
+
+
+def _what_is_watched(settings: Settings) -> object:
+    return settings["source"], companion_suffixes(settings)
 
 
 def _scratch(folder: Path) -> Path:

@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("session", type=int)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--idle-timeout", type=float, default=None)
+    parser.add_argument("--if-wanted", action="store_true", help="end at once if a stop is asked for already")
     given = parser.parse_args(arguments)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     url = os.environ.get(DATABASE_VARIABLE)
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{DATABASE_VARIABLE} must hold the database's URL")
     database = Database(url)
     try:
-        run_session(database, given.session, RunOptions(given.once, given.idle_timeout))
+        options = RunOptions(given.once, given.idle_timeout, if_wanted=given.if_wanted)
+        run_session(database, given.session, options)
     except TomoflyError as error:
         print(error, file=sys.stderr)
         return 1

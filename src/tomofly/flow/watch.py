@@ -17,7 +17,7 @@ from tomofly.flow.pattern import WatchPattern
 from tomofly.flow.seen import PendingFile, Stamp, WatchedFolder, by_folder
 from tomofly.formats.completeness import Evidence, probe
 from tomofly.formats.epu import COMPANION_SUFFIXES, companion_names, movie_stems
-from tomofly.model import SourceParams
+from tomofly.model import Settings, SourceParams
 from tomofly.model.content import companion_tag, companion_tags
 
 RACY_S = 2.5
@@ -352,6 +352,12 @@ class Watcher:
             before = folder.known[movie]
             folder.known[movie] = before.with_tags({**companion_tags(before.beside), which: what})
         return [self._arrival(folder, movie) for movie in movies]
+
+
+def companion_suffixes(settings: Settings) -> tuple[str, ...]:
+    """Give the suffixes of files that belong to movies as the settings of transfer name them."""
+    suffixes: tuple[str, ...] = getattr(settings.sections.get("transfer"), "additional_suffixes", ())
+    return suffixes
 
 
 def _status(path: str) -> os.stat_result:

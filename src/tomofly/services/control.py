@@ -46,6 +46,8 @@ def start_session(
         _write_tracks(home, info, tracks, desired="running")
         return session_info(home, name)
     put_in_force(home, name, tracks)
+    # From here on a stop is obeyed, also while the process is on its way.
+    _write_session(home, info.row.id, desired="running")
     process = _launch(home, info, once, idle_timeout_s)
     # Somebody must take in the exit status, or an ended process would look alive.
     threading.Thread(target=process.wait, name=f"session {name}", daemon=True).start()
@@ -190,7 +192,7 @@ def _write_session(home: Home, session_id: int, **values: object) -> None:
 def _launch(
     home: Home, info: SessionInfo, once: bool, idle_timeout_s: float | None
 ) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tomofly.flow.process", str(info.row.id)]
+    command = [sys.executable, "-m", "tomofly.flow.process", str(info.row.id), "--if-wanted"]
     command += ["--once"] if once else []
     command += ["--idle-timeout", str(idle_timeout_s)] if idle_timeout_s is not None else []
     make_folder(info.folder)
