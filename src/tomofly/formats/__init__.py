@@ -1,1 +1,1 @@
-"""Files in and out: MRC, TIFF, EER, gain, STAR and EPU's XML."""
+"""Files in and out: MRC, TIFF, EER, gain, STAR, EPU's XML, mdoc, and tilt alignments of other programs."""
