@@ -155,12 +155,14 @@ def test_dose_prefers_exposure_dose_then_frames_then_rate(read):
 # --- the tilt axis
 
 
-def tomo5(axis: str, rotation: float | None) -> str:
-    text = HEADER.replace("SerialEM: Acquired on a Krios", "Tomography 5.12").replace(
-        "Tilt axis angle = 85.3,", f"TiltAxisAngle = {axis} "
+def tomo5(axis: str, rotation: float | None, time: str = "20-Feb-2026 16:58:06") -> str:
+    header = (
+        "DataMode = 6\nImageSize = 4096 4096\nImageFile = Position_1.mrc\nPixelSpacing = 1.54\n"
+        f"Voltage = 300.00\n\n[T = Tomography: KRIOS-1234    {time}]\n\n"
+        f"[T =   TiltAxisAngle = {axis}  Binning = 1  SpotSize = 6]\n"
     )
     turned = "" if rotation is None else f"RotationAngle = {rotation}"
-    return text + section(0, 0).replace("RotationAngle = 175.3", turned)
+    return header + section(0, 0, time=time).replace("RotationAngle = 175.3", turned)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,18 @@ def test_tilt_axis_of_tomography_5_is_turned_into_ours(read, axis, rotation, ang
     mdoc = read(tomo5(axis, rotation))
     assert mdoc.axis_angle_deg == pytest.approx(angle)
     assert mdoc.axis_source is source
+
+
+def test_two_digit_years_come_first_in_older_files_of_tomography_5(read):
+    older = read(tomo5("-91.81", 1.81, time="21-Nov-30  17:42:06")).sections[0]
+    assert older.date_time == datetime(2021, 11, 30, 17, 42, 6)
+    assert read(tomo5("-91.81", 1.81)).sections[0].date_time == datetime(2026, 2, 20, 16, 58, 6)
+
+
+def test_letters_of_other_encodings_end_no_line(read):
+    mdoc = read((HEADER + section(0, 0, name="D:\\a\x85b.tif") + section(1, 3)).encode("latin-1"))
+    assert mdoc.sections[0].frame_name == "a\x85b.tif"
+    assert len(mdoc.sections) == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tomofly.formats.errors import BadFile
-from tomofly.formats.mdoc_axis import AxisSource, tilt_axis
+from tomofly.formats.mdoc_axis import AxisSource, by_thermo_fisher, tilt_axis
 from tomofly.formats.mdoc_dates import parse_date
 from tomofly.formats.mdoc_text import RawMdoc, RawSection, read_raw
 
@@ -123,7 +123,8 @@ def read_mdoc(path: str | Path) -> Mdoc:
     """
     path = Path(path)
     raw = read_raw(path)
-    known = [_section(section) for section in raw.sections if section.kind in _KINDS]
+    year_first = by_thermo_fisher(raw.titles, raw.values.get("Version"))
+    known = [_section(section, year_first) for section in raw.sections if section.kind in _KINDS]
     whole = _last_is_whole(raw, known)
     sections = tuple(known if whole else known[:-1])
     _refuse_montage(path, sections)
@@ -148,7 +149,7 @@ def read_mdoc(path: str | Path) -> Mdoc:
     )
 
 
-def _section(raw: RawSection) -> MdocSection:
+def _section(raw: RawSection, year_first: bool) -> MdocSection:
     values = raw.values
     number = {key: _number(text) for key, text in values.items()}
     frames = number.get("NumSubFrames")
@@ -159,7 +160,7 @@ def _section(raw: RawSection) -> MdocSection:
         tilt_angle_deg=number.get("TiltAngle"),
         sub_frame_path=values.get("SubFramePath", "").strip("\"' ") or None,
         num_sub_frames=None if frames is None else int(frames),
-        date_time=parse_date(values.get("DateTime", "")),
+        date_time=parse_date(values.get("DateTime", ""), year_first=year_first),
         exposure_dose=number.get("ExposureDose"),
         dose_rate=number.get("DoseRate"),
         prior_dose=number.get("PriorRecordDose"),

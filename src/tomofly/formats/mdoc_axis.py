@@ -34,6 +34,12 @@ def axis_in_titles(titles: Iterable[str]) -> float | None:
     return float(found[1].replace(",", ".")) if found else None
 
 
+def by_thermo_fisher(titles: Iterable[str], version: str | None) -> bool:
+    """Tell whether Tomography 5 or an older program of the same maker wrote a file with these titles."""
+    programs = " ".join((*titles, version or ""))
+    return "serialem" not in programs.lower() and bool(_THERMO_FISHER.search(_AXIS.sub("", programs)))
+
+
 def tilt_axis(
     titles: Iterable[str], version: str | None, rotation_angle_deg: float | None
 ) -> tuple[float | None, AxisSource]:
@@ -44,10 +50,9 @@ def tilt_axis(
         if rotation_angle_deg is None:
             return None, AxisSource.NOTHING
         return round(wrapped(rotation_angle_deg - 90.0), 4), AxisSource.ROTATION
-    programs = " ".join((*titles, version or ""))
-    if "serialem" in programs.lower() or not _THERMO_FISHER.search(_AXIS.sub("", programs)):
-        return wrapped(written), AxisSource.TITLE
-    return _of_tomography_5(written, rotation_angle_deg)
+    if by_thermo_fisher(titles, version):
+        return _of_tomography_5(written, rotation_angle_deg)
+    return wrapped(written), AxisSource.TITLE
 
 
 def _of_tomography_5(written: float, rotation: float | None) -> tuple[float, AxisSource]:

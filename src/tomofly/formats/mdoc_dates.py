@@ -24,17 +24,18 @@ _TIME = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})(?:[.,](\d+))?\s*(?i:([ap])\.?m\.?
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 
 
-def parse_date(text: str) -> datetime | None:
+def parse_date(text: str, *, year_first: bool = False) -> datetime | None:
     """Read a date and time of the microscope's computer (no zone), or None when it is in no known form.
 
     Known: 30-Nov-15 and 11-Aug-2023, with the month in eleven languages, 2023-05-01 and 2023-May-01,
     ISO 8601, 01.05.2023, 01/05/2023 (day first, but month first where AM or PM follows, as in the United
-    States), and 2023年5月1日; then the time. Two digits of a year are from 1970 to 2069.
+    States), and 2023年5月1日; then the time. Two digits of a year are from 1970 to 2069. ``year_first``:
+    30-Nov-15 is a day in 2030, as in older files of Tomography 5.
     """
     time = _TIME.search(text)
     if not time:
         return None
-    day = _day(text[: time.start()], month_first=time[5] is not None)
+    day = _day(text[: time.start()], month_first=time[5] is not None, year_first=year_first)
     if day is None:
         return None
     hour = int(time[1])
@@ -47,11 +48,13 @@ def parse_date(text: str) -> datetime | None:
         return None
 
 
-def _day(text: str, *, month_first: bool) -> tuple[int, int, int] | None:
+def _day(text: str, *, month_first: bool, year_first: bool) -> tuple[int, int, int] | None:
     numbers = [part for part in _PARTS.findall(text) if part.isdecimal()]
     month = next((found for part in _PARTS.findall(text) if (found := _month(part))), None)
     if month is not None and len(numbers) == 2:
-        year, day = numbers if len(numbers[0]) == 4 else reversed(numbers)
+        digits = [len(number) for number in numbers]
+        leads = digits[0] == 4 or (year_first and max(digits) == 2)
+        year, day = numbers if leads else reversed(numbers)
         return _year(year), month, int(day)
     if month is not None or len(numbers) != 3:
         return None

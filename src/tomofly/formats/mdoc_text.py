@@ -11,6 +11,8 @@ from tomofly.formats.source import open_source, read_at, size_of
 _LARGEST_BYTES = 64 << 20
 _CHECK = "Check that it is the mdoc file that SerialEM or Tomography 5 writes beside a tilt series"
 _HEADER = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]$")
+# not splitlines: Latin-1 has letters of other encodings that it takes for line ends
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _PAIR = re.compile(r"([A-Za-z_][\w.]*)\s*=\s*(.*)$")
 
 
@@ -47,10 +49,10 @@ def read_raw(path: Path) -> RawMdoc:
     """
     text, padded = _text(path)
     raw = RawMdoc()
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
     for number, line in enumerate(lines, start=1):
         _take(raw, number, line.strip())
-    if lines and (padded or not text.endswith(("\n", "\r"))):
+    if padded or lines[-1]:
         _note_cut(raw, lines[-1].strip())
     if not (raw.titles or raw.values or raw.sections) or len(raw.strange_lines) > max(3, len(lines) // 4):
         raise BadFile(path, "is not an mdoc file: it has no titles, values and sections", _CHECK)
