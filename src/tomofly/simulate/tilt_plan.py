@@ -13,6 +13,15 @@ from tomofly.simulate.writing import FileFormat
 
 # The stage stops at most this far from where it was sent.
 READOUT_ERROR_DEG = 0.01
+# A stack holds sums that were corrected for motion and gain before.
+STACKED = {
+    "frames": 1,
+    "drift_angstrom_per_tilt": 0.0,
+    "dtype": "uint16",
+    "gain_variation": 0.0,
+    "hot_pixel_fraction": 0.0,
+    "dead_pixel_fraction": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,7 @@ def plan_series(
     """The series of a session. Raises ValueError for faults in series or tilts that are not there."""
     wanted, known = list(faults), list(numbers)
     if layout == "stack":
-        # A stack holds sums that were corrected for motion before.
-        config = config.model_copy(update={"frames": 1, "drift_angstrom_per_tilt": 0.0, "dtype": "uint16"})
+        config = config.model_copy(update=STACKED)
     absent = [fault.series for fault in wanted if fault.series not in known]
     if absent:
         raise ValueError(f"there is no series {absent[0]}; they are numbered {known[0]} to {known[-1]}")

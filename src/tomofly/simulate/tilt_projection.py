@@ -27,8 +27,10 @@ Spectrum = NDArray[np.complex64]
 
 # Matter is projected on pixels of at most this size; what is finer is ice only.
 COARSEST_EXACT_ANGSTROM = 4.6
-# Half a layer may turn the phase of the transfer by this much at the finest detail that matters.
+# Half a layer may turn the phase of the transfer by this much at the finest detail that matters; coarse
+# pixels would allow layers so thick that the focus is seen to change in steps.
 LAYER_PHASE_RAD, FINEST_DETAIL_ANGSTROM = 0.5, 8.0
+THICKEST_LAYER_ANGSTROM = 1000.0
 SMALLEST_MARGIN_PX, MARGIN_ANGSTROM = 32, 250.0
 GOLD_DARKENING, GOLD_EDGE_ANGSTROM = 0.55, 10.0
 DARK, BEHIND_BAR = 0.01, 0.03
@@ -144,7 +146,8 @@ class TiltProjector:
         wavelength = optics.wavelength_angstrom(config.voltage_kv)
         self._per_volt = interaction_rad_per_volt_angstrom(config.voltage_kv, wavelength)
         finest = 1 / max(FINEST_DETAIL_ANGSTROM, 2 * grid.coarse_pixel_angstrom)
-        self._layer_angstrom = 2 * LAYER_PHASE_RAD / (np.pi * wavelength * finest**2)
+        exact = 2 * LAYER_PHASE_RAD / (np.pi * wavelength * finest**2)
+        self._layer_angstrom = min(THICKEST_LAYER_ANGSTROM, exact)
 
     def intensity(self, tilt: int, *, as_spline: bool = False) -> Image:
         """Expected brightness (y, x) of the area with its margins: 1 where the full beam arrives.

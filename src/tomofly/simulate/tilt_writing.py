@@ -118,7 +118,7 @@ def write_tilt_session(
     planned = plan_series(config, layout, name, range(first, first + series), faults)
     shots = plan_shots(planned, layout, file_format, started or datetime.now(UTC), pace_s)
     folder = TiltFolder(out, layout, file_format, writing, GROWTH_SHARE * pace_s, pause)
-    write_gain(config, out)
+    write_gain(planned[0].config, out)
     late: list[tuple[float, int, Shot]] = []
     began = clock()
 
