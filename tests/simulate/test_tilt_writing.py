@@ -68,7 +68,7 @@ def test_a_series_is_movies_an_mdoc_and_the_truth(session: Session) -> None:
     assert len(session.names) == 2 * 7
     written = mrcfile.read(session.folder / movies[3])
     assert np.array_equal(written, tilt_camera(TINY, 0).movie(3))
-    assert written.dtype == np.int8
+    assert written.dtype == np.uint16
 
 
 def test_the_mdoc_says_what_was_done_in_the_packages_own_reading(session: Session) -> None:
@@ -213,6 +213,13 @@ def test_a_session_that_is_told_to_stop_writes_no_further_tilt(session: Session)
     session.on_written = lambda path: stop.set()
     session.write(series=9, stop=stop)
     assert len(list(session.folder.glob("TS_*_*.mrc"))) == 1
+
+
+def test_counts_that_a_byte_cannot_hold_get_more() -> None:
+    assert TINY.frame_dtype == "uint16"
+    assert tilt_camera(TINY, 0).movie(0).max() > 127
+    assert TiltSeriesConfig(detector_yx_px=(4096, 4096), pixel_size_angstrom=2).frame_dtype == "int8"
+    assert TINY.model_copy(update={"dtype": "uint8"}).frame_dtype == "uint8"
 
 
 def test_frames_of_a_movie_drift_as_the_truth_says() -> None:

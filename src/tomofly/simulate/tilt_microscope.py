@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tomofly.simulate.microscope import CameraType, Compression, Length, Size, SpaMicroscope
 from tomofly.simulate.tilt_scheme import SchemeName, acquisition_angles
 
+MOST_IN_INT8 = 127
 TiltStructureName = Literal["two_lobes", "cage"]
 Angle = Annotated[float, Field(ge=-90, le=90)]
 TiltIndex = Annotated[int, Field(ge=0)]
@@ -30,7 +31,9 @@ class TiltSeriesConfig(BaseModel):
     detector_yx_px: tuple[Size, Size] = Field((512, 512), description="Pixels (y, x).")
     pixel_size_angstrom: float = Field(10.0, gt=0.1, le=40, description="Pixel on the specimen, Å.")
     frames: int = Field(8, ge=1, le=200, description="Frames of a tilt's movie.")
-    dtype: CameraType = Field("int8", description="Number type of the frames.")
+    dtype: CameraType | None = Field(
+        None, description="Number type of the frames; none: int8, or uint16 where a frame counts more."
+    )
     compression: Compression = Field("none", description="Compression of TIFF frames.")
     gain_variation: float = Field(0.0, ge=0, le=0.3, description="Standard deviation of the gain, mean 1.")
     hot_pixel_fraction: float = Field(0.0, ge=0, le=0.01, description="Share of pixels that count too much.")
@@ -131,6 +134,12 @@ class TiltSeriesConfig(BaseModel):
         )
 
     @property
+    def frame_dtype(self) -> CameraType:
+        """Number type of the frames; by itself int8 as long as bright pixels stay far below its end."""
+        electrons = self.dose_per_tilt_e_per_a2 / self.frames * self.pixel_size_angstrom**2
+        return self.dtype or ("int8" if electrons + 8 * electrons**0.5 < MOST_IN_INT8 else "uint16")
+
+    @property
     def field_yx_angstrom(self) -> tuple[float, float]:
         """Size (y, x) of the field of view."""
         height, width = self.detector_yx_px
@@ -149,7 +158,7 @@ class TiltSeriesConfig(BaseModel):
         return self._with_same_beam(
             pixel_size_angstrom=min(self.pixel_size_angstrom, 20.0),
             frames=self.frames,
-            dtype=self.dtype,
+            dtype=self.frame_dtype,
             dose_per_frame_e_per_a2=self.dose_per_tilt_e_per_a2 / self.frames,
             gain_variation=self.gain_variation,
             hot_pixel_fraction=self.hot_pixel_fraction,

@@ -37,7 +37,7 @@ class TiltCamera:
         random = config.random("counting", self.series, tilt)
         coefficients = projector.intensity(tilt, as_spline=True)
         electrons = config.dose_per_tilt_e_per_a2 / config.frames * config.pixel_size_angstrom**2
-        frames = np.empty((config.frames, *config.detector_yx_px), dtype=config.dtype)
+        frames = np.empty((config.frames, *config.detector_yx_px), dtype=config.frame_dtype)
         seen = np.empty(config.detector_yx_px, dtype=np.float32)
         for frame, shift in enumerate(self.frame_shifts_yx_px(tilt)):
             nodes = np.broadcast_to(shift, (2, 2, 2)).copy()
