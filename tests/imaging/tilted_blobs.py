@@ -8,6 +8,7 @@ from math import cos, radians, sin
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from tomofly.imaging.tilt_geometry import TiltGeometry
 
@@ -65,3 +66,37 @@ def centroid(
     box = np.clip(box - 0.3 * box.max(), 0, None)
     grids = np.indices(box.shape).reshape(3, -1)
     return (grids @ box.ravel()) / box.sum() + start - middle
+
+
+def dotted_slab(
+    thickness_px: float,
+    geometry: TiltGeometry,
+    shape_yx: tuple[int, int],
+    *,
+    dots: int = 6000,
+    noise: float = 0.5,
+    seed: int = 1,
+) -> npt.NDArray[np.float32]:
+    """Images (tilt, y, x) of dots strewn in a level slab that reaches beyond the images, with noise."""
+    random = np.random.default_rng(seed)
+    reach = 1.6 * max(shape_yx)
+    points = random.uniform([-thickness_px / 2, -reach, -reach], [thickness_px / 2, reach, reach], (dots, 3))
+    images = np.empty((len(geometry), *shape_yx), np.float32)
+    for index in range(len(geometry)):
+        y, x = _appearances(points, geometry, index)
+        edges = [np.arange(size + 1) - 0.5 - size // 2 for size in shape_yx]
+        counts, _, _ = np.histogram2d(y, x, bins=(edges[0], edges[1]))
+        images[index] = gaussian_filter(counts, 1.2) * 20 + random.normal(0, noise, shape_yx)
+    return images
+
+
+def _appearances(
+    points_zyx: npt.NDArray[np.float64], geometry: TiltGeometry, index: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    tilt, axis = (radians(float(a[index])) for a in (geometry.tilt_angle_deg, geometry.axis_angle_deg))
+    level = radians(geometry.x_tilt_deg)
+    z, y, x = points_zyx.T
+    y, z = y * cos(level) - z * sin(level), y * sin(level) + z * cos(level)
+    x = x * cos(tilt) + z * sin(tilt)
+    shift_y, shift_x = geometry.shift_yx_px[index]
+    return sin(axis) * x + cos(axis) * y - shift_y, cos(axis) * x - sin(axis) * y - shift_x
