@@ -27,7 +27,8 @@ def test_thickness_is_found(thickness: float) -> None:
     images = dotted_slab(thickness, geometry, SHAPE, dots=int(150 * thickness))
     slab = find_slab_in_series(images, geometry, PIXEL_ANGSTROM, int(thickness) + 100, threads=2)
     assert slab.detectable
-    assert slab.thickness == pytest.approx(thickness, rel=0.12)
+    # Dots whose centres lie at the surface reach two of their standard deviations of 1.2 beyond it.
+    assert slab.thickness == pytest.approx(thickness + 4.0, rel=0.08)
     assert slab.centre_z == pytest.approx(0.0, abs=2.0)
     assert abs(slab.slope_x_deg) < 4 * max(0.2, slab.slope_x_error_deg)
     assert abs(slab.slope_y_deg) < 4 * max(0.2, slab.slope_y_error_deg)
