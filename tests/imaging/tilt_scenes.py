@@ -48,6 +48,7 @@ def tilt_scene(
     particles_per_megapixel: float = 2500.0,
     dose: float = 300.0,
     warp_px: float = 0.0,
+    extra_shift_yx_px: npt.ArrayLike = (0.0, 0.0),
     seed: int = 1,
 ) -> TiltScene:
     """Make a series; ``dose`` in electrons per pixel and tilt, ``tracking_px`` the spread of the shifts.
@@ -57,7 +58,7 @@ def tilt_scene(
     rng = np.random.default_rng(seed)
     angles = np.arange(-60.0, 61.0, 3.0) if tilts is None else np.asarray(tilts, dtype=np.float64)
     points = _grains(rng, shape, thickness_px, particles_per_megapixel)
-    shifts = rng.normal(0, 1, (len(angles), 2)) * tracking_px
+    shifts = rng.normal(0, 1, (len(angles), 2)) * tracking_px + np.asarray(extra_shift_yx_px)
     images = np.empty((len(angles), *shape), dtype=np.float32)
     order = np.argsort(np.argsort(np.abs(angles), kind="stable"))
     for i, angle in enumerate(angles):
