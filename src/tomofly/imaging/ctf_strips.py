@@ -20,8 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
 CtfMethod = Literal["flip", "wiener"]
 
-# Strips are so close that where two meet, the phase of either is wrong by this at the Nyquist frequency, or at
-# this detail where that is coarser: details near a zero of the CTF would else cancel where strips are blended.
+# Strips are so close that where two meet, the phase of either is wrong by this at the Nyquist frequency, or
+# at this detail where that is coarser: near a zero of the CTF details would else cancel in the blend.
 _FINEST_ANGSTROM = 10.0
 _PHASE_RAD = np.pi / 12
 _NARROWEST_PX = 8.0
