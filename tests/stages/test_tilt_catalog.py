@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.stages.tilt_files import BEGAN_S, Tilt, found, mdoc_text, note, series
 from tomofly.model import Entry, SourceFile
-from tomofly.stages.tilt_catalog import TiltCatalog
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.catalog import TiltCatalog
+from tomofly.stages.tilts.rules import ComposeParams
 
 DEFAULTS = ComposeParams()
 

@@ -8,9 +8,9 @@ import pytest
 
 from tomofly.formats.star import read_star
 from tomofly.model import SourceFile
-from tomofly.stages.tilt_catalog import TiltCatalog
-from tomofly.stages.tilt_composition import compose_views, views_of
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.catalog import TiltCatalog
+from tomofly.stages.tilts.composition import compose_views, views_of
+from tomofly.stages.tilts.rules import ComposeParams
 
 pytestmark = pytest.mark.real_data
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.stages.tilt_files import dose_symmetric
 from tomofly.model import BadInput
-from tomofly.stages.tilt_composition import (
+from tomofly.stages.tilts.composition import (
     Composed,
     Measured,
     View,
@@ -17,7 +17,7 @@ from tomofly.stages.tilt_composition import (
     require_enough,
     views_of,
 )
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.rules import ComposeParams
 
 PARAMS = ComposeParams()
 

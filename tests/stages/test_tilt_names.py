@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomofly.stages.tilt_names import NamePattern, TiltName, read_name, stem
+from tomofly.stages.tilts.names import NamePattern, TiltName, read_name, stem
 
 COMMON = {
     "TS_01_000_0.0.mrc": ("TS_01", 0, 0.0),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomofly.stages.tilt_order import Exposure, place_exposures, tilt_dose
+from tomofly.stages.tilts.order import Exposure, place_exposures, tilt_dose
 
 BEGIN = datetime(2023, 5, 16, 23, 59, 0)
 

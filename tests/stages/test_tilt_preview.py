@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.stages.tilt_files import found, mdoc_text, note, series
-from tomofly.stages.tilt_preview import preview_groups
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.preview import preview_groups
+from tomofly.stages.tilts.rules import ComposeParams
 
 
 def test_the_preview_shows_series_with_their_tilts_and_what_is_wrong(tmp_path: Path) -> None:

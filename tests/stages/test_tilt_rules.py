@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tomofly.model import GroupState, MemberState, TaskState
 from tomofly.model.settings import Settings
-from tomofly.stages.tilt_rules import ComposeParams, complete, provisional, series_of
+from tomofly.stages.tilts.rules import ComposeParams, complete, provisional, series_of
 
 BEGAN = 1_684_000_000.0
 

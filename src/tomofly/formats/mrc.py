@@ -121,7 +121,8 @@ def write_image(
 
     int8, int16, uint16 and float32 are stored as they are, uint8 as uint16, other numbers as float32;
     `float16` stores half floats (mode 12). A stack is marked as images (mz 1), as RELION and IMOD expect of
-    `.mrcs`, a `volume` as one (space group 1, mz its sections). The header carries minimum, maximum, mean and deviation. Raises ValueError for
+    `.mrcs`, a `volume` as one (space group 1, mz its sections). The header carries minimum, maximum, mean
+    and deviation. Raises ValueError for
     another rank, or a value too large for a half float.
     """
     if array.ndim not in {2, 3} or array.size == 0:

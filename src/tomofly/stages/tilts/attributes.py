@@ -5,7 +5,7 @@ Facts, on which results depend (``RESULT_ATTRIBUTES``):
 - ``series``: key of the series, compared whole; "" while it is not known. ``listed``: whether an mdoc has it.
 - ``tilt_angle_deg`` as the stage was set; ``axis_angle_deg`` anticlockwise from the image's y axis.
 - ``order`` of the exposure in its series, from 0; ``dose_e_per_a2`` of this tilt;
-  ``accumulated_dose_e_per_a2`` of all exposures of the series before it (see ``tilt_order``).
+  ``accumulated_dose_e_per_a2`` of all exposures of the series before it (see ``order``).
 - ``target_defocus_angstrom``, underfocus positive; ``pixel_size_angstrom`` of the detector, by the mdoc.
 - ``views``: of a file that is a whole series, the same for each of its sections; else None.
 
@@ -22,11 +22,11 @@ from typing import Any
 
 from tomofly.formats.mdoc_axis import wrapped
 from tomofly.model import Flag, SourceFile
-from tomofly.stages.tilt_claims import Claim
-from tomofly.stages.tilt_names import TiltName, read_name
-from tomofly.stages.tilt_notes import Listed, SeriesNote
-from tomofly.stages.tilt_order import ORDER_WORDS, Exposure, OrderSource, Placed, place_exposures, tilt_dose
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.claims import Claim
+from tomofly.stages.tilts.names import TiltName, read_name
+from tomofly.stages.tilts.notes import Listed, SeriesNote
+from tomofly.stages.tilts.order import ORDER_WORDS, Exposure, OrderSource, Placed, place_exposures, tilt_dose
+from tomofly.stages.tilts.rules import ComposeParams
 
 RESULT_ATTRIBUTES = (
     "series", "listed", "tilt_angle_deg", "axis_angle_deg", "order", "dose_e_per_a2",

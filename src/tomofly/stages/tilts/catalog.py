@@ -8,10 +8,10 @@ from typing import Any
 
 from tomofly.formats.errors import BadFile
 from tomofly.model import Entry, SourceFile
-from tomofly.stages.tilt_attributes import SeriesView, describe_stack, describe_tilts, describe_unknown
-from tomofly.stages.tilt_claims import Claim, Shelf, listed_names
-from tomofly.stages.tilt_notes import NOTE_SUFFIXES, SeriesNote, read_note
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.attributes import SeriesView, describe_stack, describe_tilts, describe_unknown
+from tomofly.stages.tilts.claims import Claim, Shelf, listed_names
+from tomofly.stages.tilts.notes import NOTE_SUFFIXES, SeriesNote, read_note
+from tomofly.stages.tilts.rules import ComposeParams
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TiltCatalog:
     """Makes a tilt of every movie, and a series of every stack. What it gives depends on the files and notes
     alone, not on the order in which they came.
 
-    The attributes of a tilt are described in ``tilt_attributes``.
+    The attributes of a tilt are described in ``attributes``.
     """
 
     def __init__(self, params: ComposeParams) -> None:

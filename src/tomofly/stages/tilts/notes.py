@@ -8,7 +8,7 @@ from pathlib import Path
 from tomofly.formats.errors import BadFile
 from tomofly.formats.mdoc import Mdoc, MdocSection, read_mdoc
 from tomofly.model import SourceFile
-from tomofly.stages.tilt_names import LARGEST_ANGLE_DEG, stem
+from tomofly.stages.tilts.names import LARGEST_ANGLE_DEG, stem
 
 ANGLE_SUFFIXES = (".rawtlt", ".tlt")
 """Lists of angles, one for each section of a stack; the first is taken where both are there."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from tomofly.model import Completion, GroupState, MemberState, StageParams, TaskState, parameter
-from tomofly.stages.tilt_names import NamePattern
+from tomofly.stages.tilts.names import NamePattern
 
 QUIET_INTERVALS = 2.0
 """An mdoc is not taken as final before so many of its series' usual intervals have passed."""
@@ -80,6 +80,9 @@ class ComposeParams(StageParams):
     )
     angle_tolerance_deg: float = parameter(
         0.3, "Exposures whose angles differ by less are of one angle", unit="deg", ge=0, le=5, advanced=True
+    )
+    left_out: tuple[str, ...] = parameter(
+        (), "Views to leave out by hand, such as sections of a stack: TS_01[7]"
     )
     dark_below: float = parameter(
         0.3, "Leave out tilts darker than this part of what their angle lets expect; 0: none", ge=0, lt=1

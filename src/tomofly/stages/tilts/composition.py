@@ -9,7 +9,7 @@ import numpy as np
 
 from tomofly.imaging.tilt_screening import dark_tilts
 from tomofly.model import BadInput, Flag
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.rules import ComposeParams
 
 BY_HAND = "by_hand"
 
@@ -32,7 +32,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class View:
-    """One exposure of a series: a movie, or a ``section`` of a stack. See ``tilt_attributes``."""
+    """One exposure of a series: a movie, or a ``section`` of a stack. See ``attributes``."""
 
     key: str
     section: int | None

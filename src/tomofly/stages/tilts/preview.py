@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tomofly.model import Entry, SourceFile
-from tomofly.stages.tilt_catalog import TiltCatalog
-from tomofly.stages.tilt_composition import View, compose_views, views_of
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.catalog import TiltCatalog
+from tomofly.stages.tilts.composition import View, compose_views, views_of
+from tomofly.stages.tilts.rules import ComposeParams
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from tomofly.model import SourceFile
-from tomofly.stages.tilt_names import TiltName, read_name, stem
-from tomofly.stages.tilt_notes import ANGLE_SUFFIXES, ORDER_SUFFIX, Listed, ListNote, SeriesNote
-from tomofly.stages.tilt_rules import ComposeParams
+from tomofly.stages.tilts.names import TiltName, read_name, stem
+from tomofly.stages.tilts.notes import ANGLE_SUFFIXES, ORDER_SUFFIX, Listed, ListNote, SeriesNote
+from tomofly.stages.tilts.rules import ComposeParams
 
 SeriesSource = Literal["mdoc", "pattern", "stack", ""]
 
