@@ -47,7 +47,7 @@ class DaskExecutor:
         self.reports: queue.SimpleQueue[TaskReport] = queue.SimpleQueue()
         self._params = params
         self._scratch = scratch
-        self._orders: dict[str, TaskOrder] = {}
+        self._orders: dict[Any, TaskOrder] = {}
         self._cluster: LocalCluster | None = None
         self._connected: Client | None = None
         workers = worker_count(params)
@@ -76,7 +76,8 @@ class DaskExecutor:
 
     def submit(self, order: TaskOrder) -> None:
         """Have a task run; its report will appear in ``reports``."""
-        key = f"{order.stage.name}-{order.task_id}-{uuid.uuid4().hex[:8]}"
+        # By the first part Dask counts tasks together; a name for each would make it remember every one.
+        key = (order.stage.name, f"{order.task_id}-{uuid.uuid4().hex[:8]}")
         self._orders[key] = order
         options: dict[str, Any] = {}
         if not self._params.scheduler:
@@ -85,7 +86,7 @@ class DaskExecutor:
         future.add_done_callback(self._collect)
 
     def _collect(self, future: Future[TaskReport]) -> None:
-        order = self._orders.pop(str(future.key), None)
+        order = self._orders.pop(future.key, None)
         if order is None:
             return
         if future.status == "finished":
