@@ -32,6 +32,9 @@ _SWEEPS = (0.15, 0.15, 0.3, 0.3)
 _FINEST_ANGSTROM = 45.0
 # A tilt with this many times the noise of the others shows something else, or nothing.
 _HOPELESS_NOISE = 60.0
+# On simulated series shifts err this many times more than the curvature of the likelihood promises:
+# matter in particles is less even than the model's.
+_ERROR_SCALE = 1.5
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def _assembled(
     start, used, binning = given
     value, sigma = (level.value, level.sigma) if level else ({}, {})
     geometry = refined.state.geometry
-    error = _with_level_errors(shift_errors(refined), level, geometry)
+    error = _with_level_errors(_ERROR_SCALE * shift_errors(refined), level, geometry)
     hopeless = refined.state.tilt_noise >= _HOPELESS_NOISE
     if hopeless.any():
         flags = (*flags, "tilts_not_aligned")
