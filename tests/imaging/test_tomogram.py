@@ -6,6 +6,7 @@ import pytest
 from tests.imaging.tilted_blobs import blob_images, blob_volume, centroid
 from tomofly.imaging.tilt_geometry import TiltGeometry
 from tomofly.imaging.tomogram import reconstruct_tomogram
+from tomofly.imaging.tomogram_fsc import shell_correlation
 
 TILTS = np.arange(-60.0, 61.0, 5.0)
 POINTS = np.array([[0.0, 0.0, 0.0], [6.0, -14.0, 17.0], [-7.0, 13.0, -12.0]])
@@ -51,3 +52,16 @@ def test_a_single_view_is_smeared_along_the_beam() -> None:
     geometry, images = _series()
     volume = reconstruct_tomogram(images[12:13], geometry.subset([12]), SHAPE)
     np.testing.assert_allclose(volume[3], volume[20], atol=1e-7)
+
+
+def test_the_specimen_comes_back_to_beyond_half_of_nyquist_where_it_was_measured() -> None:
+    random = np.random.default_rng(6)
+    tilts = np.arange(-60.0, 61.0, 3.0)
+    shifts = random.uniform(-3, 3, (len(tilts), 2))
+    geometry = TiltGeometry(tilts, np.full(len(tilts), -84.0), shifts, 4.0)
+    shape = (44, 52, 56)
+    points = random.uniform([-12, -16, -18], [12, 16, 18], (25, 3))
+    truth = blob_volume(points, 0.9, shape)
+    volume = reconstruct_tomogram(blob_images(points, 0.9, geometry, (80, 84)), geometry, shape)
+    frequency, correlation = shell_correlation(volume, truth, tilt_range_deg=(-58, 58))
+    assert correlation[(frequency > 0.05) & (frequency < 0.3)].min() > 0.9
