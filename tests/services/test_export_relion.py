@@ -154,7 +154,7 @@ def check_centred_on_the_truth(folder: Path, particles: pd.DataFrame) -> None:
     offset = np.concatenate(offsets)
     assert len(offset) > 0.8 * len(particles)
     assert np.abs(np.median(offset, axis=0)).max() < 1.0
-    assert np.median(np.hypot(*offset.T)) < 2.0
+    assert np.median(np.hypot(*offset.T)) < 1.0
 
 
 def test_names_for_other_programs_are_plain_and_never_shared() -> None:

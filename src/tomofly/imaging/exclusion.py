@@ -26,6 +26,11 @@ LEAST_MATERIAL_AREA = 12.0  # in squared diameters; smaller is contamination
 STEP_WIDTH_DIAMETERS = 0.8  # at this smoothing a sharp step rises through its middle in 0.4
 STEP_SIGMA = 5.0  # two flat levels further apart than this are two materials
 RIM_DEPTH = 0.35
+RIM_SLOPE = 0.45  # of the depth, that a rim rises within a diameter at the least
+FLATTER_SHARE = 0.5  # so much nearer to the pixels must a surface be that trusts their bright side alone
+LEAST_ICE = (
+    0.3  # part of the image that is clear, at the least, where a surface can be judged by what lies on it
+)
 OPENING_DIAMETERS = 0.25  # radius; what is narrower is a crack of noise
 GROWTH_DIAMETERS = 0.2  # radius; fringes around a contaminant look like particles
 OPAQUE_FRACTION = 0.6  # darker than this part of the ice level: gold, a grid bar
@@ -155,25 +160,46 @@ def _polynomial(shape: tuple[int, ...], degree: int) -> NDArray[np.float64]:
 
 
 def _surface(level: Image, usable: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
-    """A quadratic surface through the usable pixels, outliers given up in turn, and the spread around it."""
+    """A quadratic surface through the usable pixels, outliers given up in turn, and the spread around it.
+
+    Where matter covers much of the image, a surface fitted to all of it at first bends down into the matter;
+    one that starts flat from the bright side then lies much nearer to the pixels of the ice, and is taken.
+    """
     terms = _polynomial(level.shape, 2)
     thin = max(1, int(np.sqrt(level.size / 4000)))
     basis, values = terms[::thin, ::thin].reshape(-1, 6), level[::thin, ::thin].ravel().astype(np.float64)
     good = usable[::thin, ::thin].ravel().copy()
+    bent = _bright_fit(basis, values, good, (6,) * 6)
+    if not good.any():
+        return np.asarray(terms @ bent[0]), bent[1]
+    flat = _bright_fit(basis, values, good, (1, 1, 3, 3, 6, 6, 6))
+    nearness = [float(np.quantile(np.abs(values - basis @ fit[0])[good], LEAST_ICE)) for fit in (bent, flat)]
+    coefficients, sigma = flat if nearness[1] < FLATTER_SHARE * nearness[0] else bent
+    return np.asarray(terms @ coefficients), sigma
+
+
+def _bright_fit(
+    basis: NDArray[np.float64], values: NDArray[np.float64], good: NDArray[np.bool_], terms: tuple[int, ...]
+) -> tuple[NDArray[np.float64], float]:
+    """Coefficients (6,) of a surface through the bright values, and the spread above it.
+
+    Each round uses so many of the basis (n, 6), by rising degree; few at first trust the bright side alone.
+    """
     start = float(np.quantile(values[good], 0.75)) if good.any() else 0.0
     rest: NDArray[np.float64] = values - start
-    sigma = robust_sigma(values[good] - start)[1] if good.any() else 0.0
-    coefficients: NDArray[np.floating] = np.array([start, 0, 0, 0, 0, 0], dtype=np.float64)
-    for _ in range(6):
+    near = good & (rest > 0) if terms[0] == 1 else good
+    sigma = robust_sigma(rest[near])[1] if near.any() else 0.0
+    coefficients = np.array([start, 0, 0, 0, 0, 0], dtype=np.float64)
+    for count in terms:
         kept = good & (rest > -2.5 * sigma) & (rest < 3.0 * sigma)
         if kept.sum() < 30:
             break
-        coefficients = np.linalg.lstsq(basis[kept], values[kept], rcond=None)[0]
+        coefficients[:count] = np.linalg.lstsq(basis[kept, :count], values[kept], rcond=None)[0]
         rest = np.asarray(values - basis @ coefficients, dtype=np.float64)
         # the matter-free side, above the surface, alone tells the spread
         above = rest[good & (rest > 0)]
         sigma = 1.4826 * float(np.median(above)) if above.size else sigma
-    return np.asarray(terms @ coefficients), sigma
+    return coefficients, sigma
 
 
 def _darker_material(level: Image, dead: NDArray[np.bool_], diameter: float) -> NDArray[np.bool_]:
@@ -281,7 +307,11 @@ def _convicted(spots: NDArray[np.bool_], depth: NDArray[np.floating], diameter: 
     typical = max(5.0, float(np.quantile(alike, 0.4, method="lower"))) if alike.size > 1 else 5.0
     # particles side by side are wide but no deeper than one; the wider a spot, the less depth convicts it
     limit = typical * (1.3 + 0.9 * np.exp(-np.maximum(area - 1.2, 0.0)))
-    return np.asarray(np.concatenate([[False], deepest > np.maximum(limit, SEED_SIGMA)])[label])
+    slope = np.hypot(*np.gradient(depth)) * diameter
+    steepest = np.asarray(ndimage.maximum(slope, label, np.arange(1, count + 1)))
+    # matter has a rim; thicker ice toward a corner darkens over many diameters
+    guilty = (deepest > np.maximum(limit, SEED_SIGMA)) & (steepest > RIM_SLOPE * deepest)
+    return np.asarray(np.concatenate([[False], guilty])[label])
 
 
 def _highest(values: NDArray[np.floating], radius: float) -> NDArray[np.floating]:

@@ -14,6 +14,7 @@ from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 from tomofly.imaging.binning import bin_mean
+from tomofly.imaging.centring import turned_centres
 from tomofly.imaging.exclusion import Exclusion, checked_diameter_px, exclusion_mask, robust_sigma, thinned
 
 Image = NDArray[np.float32]
@@ -23,11 +24,21 @@ BACKGROUND_DIAMETERS = 2.5  # width of the running median
 CLIP_SIGMA = 3.0  # no pixel may speak louder than this
 SURROUND_RADII = 1.25  # narrow, so that neighbours in a crowded field stay out of it
 SCALE_STEP = 1.15  # between neighbouring diameters of a range
-SEPARATION_RADII = 1.25  # smallest centre distance, unless told
+SEPARATION_RADII = 1.25  # smallest centre distance in radii of the largest, unless told ...
+MOST_SEPARATION = 0.9  # ... but no more than this in diameters of the smallest, which may lie side by side
 SIGNAL_SHARE = 0.185  # a score counts in this part of the strong responses, where that is above the noise
 MARGIN_DIAMETERS = 0.32  # a particle cut by the edge further than this cannot be used
 COVERED_SHARE = 0.5  # of the template's weight, that must lie on usable image
 EXCLUSION_FLAG_FRACTION = 0.5
+SHAPES, SHELL = 4, 0  # how many templates there are of each diameter, and which of them is the shell
+COMPACT_WIDTH = (
+    4 / 3
+)  # of the diameter at which a compact core fits: a long particle is wider than its core tells
+CENTRING_PIXELS = 40  # per diameter, about 3 to 4 angstrom, where the centre is sought
+CENTRING_BLUR = 0.03  # diameters; sigma of the Gaussian before that
+CENTRING_REACH = 0.23  # diameters, as far as a template may have been led astray
+LEAST_SYMMETRY = 0.3  # less is chance, or a particle without symmetry, and the template is to be believed
+SYMMETRY_GAIN = 0.15  # more symmetric by this is what a shell, sharply found, must be to be moved
 BACKGROUND_PIXELS = 4  # per diameter, at which the background is computed
 
 DEFAULT_THRESHOLD = 4.25
@@ -87,7 +98,8 @@ def find_particles(
     factor = max(1, int(diameter_px / PIXELS_PER_DIAMETER))
     binned = bin_mean(image, factor)
     usable = ~_mask_at(exclusion, binned.shape, factor)
-    distance_px = (minimum_distance_angstrom or SEPARATION_RADII * smallest / 2) / pixel_size_angstrom
+    apart = min(SEPARATION_RADII * largest / 2, MOST_SEPARATION * smallest)
+    distance_px = (minimum_distance_angstrom or apart) / pixel_size_angstrom
     empty = Picks(
         np.zeros((0, 2)), np.zeros(0, np.float32), np.zeros(0, np.float32),
         float(1.0 - usable.mean()), threshold, keep_threshold, distance_px,
@@ -97,17 +109,27 @@ def find_particles(
     largest_binned = largest / pixel_size_angstrom / factor
     flat = flattened(binned if inverted else -binned, usable, largest_binned)
     diameters = diameters_within(smallest, largest)
-    response, best = best_response(flat, usable, [d / pixel_size_angstrom / factor for d in diameters])
+    response, template = best_response(flat, usable, [d / pixel_size_angstrom / factor for d in diameters])
     smallest_binned = smallest / pixel_size_angstrom / factor
-    peaks = _peaks(response, keep_threshold, smallest_binned)
-    peaks = _whole(peaks, response.shape, MARGIN_DIAMETERS * smallest_binned)
+    peaks = _whole(
+        _peaks(response, keep_threshold, smallest_binned), response.shape, MARGIN_DIAMETERS * smallest_binned
+    )
     position, score = _refined(response, peaks)
-    order = _apart(position, score, distance_px / factor)
+    size, shape = np.divmod(template[tuple(peaks.T)], SHAPES)
+    diameter = np.array(diameters)[size]
+    position = _centred(
+        image if inverted else -image,
+        usable,
+        position * factor + (factor - 1) / 2,
+        shape == SHELL,
+        np.minimum(COMPACT_WIDTH * diameter, largest) / pixel_size_angstrom,
+    )
+    order = _apart(position, score, distance_px)
     return replace(
         empty,
-        position_yx_px=position[order] * factor + (factor - 1) / 2,
+        position_yx_px=position[order],
         score=score[order].astype(np.float32),
-        diameter_angstrom=np.array(diameters, np.float32)[best[tuple(peaks.T)]][order],
+        diameter_angstrom=diameter[order].astype(np.float32),
         flags=("mostly_excluded",) if empty.excluded_fraction > EXCLUSION_FLAG_FRACTION else (),
     )
 
@@ -183,7 +205,7 @@ def flattened(bright: Image, usable: NDArray[np.bool_], diameter_px: float) -> I
 def best_response(
     flat: Image, usable: NDArray[np.bool_], diameters_px: list[float]
 ) -> tuple[Image, NDArray[np.intp]]:
-    """The best score (y, x) over all templates, and the index (y, x) of the diameter that gave it.
+    """The best score (y, x) over all templates, and which (y, x) gave it: SHAPES times diameter, plus shape.
 
     Every template has unit norm, so that white noise gives each the same spread; where a part of it lies
     outside the usable image the response is scaled to the part inside.
@@ -200,12 +222,12 @@ def best_response(
         share = _correlated(cover, np.mean(np.square(shapes), axis=0), size, flat.shape)
         outside = (share < COVERED_SHARE) | ~usable
         scale = 1.0 / np.sqrt(np.maximum(share, COVERED_SHARE))
-        for shape in shapes:
+        for kind, shape in enumerate(shapes):
             ratio = _correlated(spectrum, shape, size, flat.shape) * scale
             score = ratio / np.float32(score_unit(ratio[usable], white))
             better = (score > best) & ~outside
             best[better] = score[better]
-            which[better] = index
+            which[better] = SHAPES * index + kind
     return best, which
 
 
@@ -223,6 +245,36 @@ def templates(diameter_px: float, reach: int) -> Iterator[Image]:
         template = surround * (shape - (shape * surround).sum() / surround.sum())
         template -= surround * (template.sum() / surround.sum())
         yield (template / np.sqrt((template**2).sum())).astype(np.float32)
+
+
+def _centred(
+    bright: Image,
+    usable: NDArray[np.bool_],
+    position: NDArray[np.float64],
+    is_shell: NDArray[np.bool_],
+    diameter_px: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Positions (n, 2) in the image (y, x), those of symmetric particles brought to the centre of symmetry.
+
+    A shell's template finds its centre more sharply than the symmetry does, unless it was led astray.
+    """
+    if not len(position):
+        return position
+    largest = float(diameter_px.max())
+    factor = max(1, int(largest / CENTRING_PIXELS))
+    binned = bin_mean(bright, factor)
+    rows, columns = (np.arange(n) * m // n for n, m in zip(binned.shape, usable.shape, strict=True))
+    flat = flattened(binned, usable[np.ix_(rows, columns)], largest / factor)
+    smooth = ndimage.gaussian_filter(flat, CENTRING_BLUR * largest / factor)
+    at = (position - (factor - 1) / 2) / factor
+    found = turned_centres(smooth, at, diameter_px / factor, CENTRING_REACH * largest / factor)
+    moved = found.symmetry >= np.where(
+        is_shell, np.maximum(found.symmetry_before + SYMMETRY_GAIN, LEAST_SYMMETRY), LEAST_SYMMETRY
+    )
+    centre = found.centre_yx_px * factor + (factor - 1) / 2
+    at_mask = np.floor((centre + 0.5) * usable.shape / np.array(bright.shape)).astype(np.intp)
+    moved &= usable[tuple(np.clip(at_mask, 0, np.array(usable.shape) - 1).T)]
+    return np.where(moved[:, None], centre, position)
 
 
 def score_unit(response: NDArray[np.floating], white: float) -> float:

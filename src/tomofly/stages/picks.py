@@ -61,7 +61,7 @@ class PicksParams(StageParams):
     )
     minimum_distance_angstrom: float = parameter(
         0.0,
-        "Least distance of two particles; 0 takes 5/8 of the smallest diameter",
+        "Least distance of two particles; 0 takes 5/8 of the largest diameter, at most 9/10 of the smallest",
         unit="Å",
         ge=0,
         le=100000,
@@ -193,7 +193,7 @@ def _metrics(candidates: Picks, picks: Picks, exclusion: Exclusion) -> dict[str,
 
 STAGE = MapStage(
     name="picks",
-    version="1",
+    version="2",
     summary="Find particles without a reference, after masking what no particle can lie on",
     session_kinds=("spa",),
     track="preprocess",
