@@ -61,7 +61,7 @@ def test_a_stages_function_takes_what_it_will_be_given(stage: MapStage) -> None:
 
 
 def test_commands_that_compute_nothing_load_no_mathematics() -> None:
-    names = "ctf, extract, importing, motion, transfer"
+    names = "ctf, extract, importing, motion, picks, transfer"
     code = f"import sys; from tomofly.stages import {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numba", "scipy", "numpy", "pandas", "tifffile", "mrcfile", "PIL"}

@@ -11,13 +11,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tomofly.model import TomoflyError
 from tomofly.store import Database, retry_while_locked, sessions
 from tomofly.store import tables as t
-from tomofly.store.database import MIGRATIONS, check_reachable
+from tomofly.store.database import NEWEST_REVISION, check_reachable
+from tomofly.store.migrating import MIGRATIONS
 from tomofly.store.sessions import NewSession
 
 
@@ -53,6 +55,10 @@ def test_a_new_database_has_the_tables_and_opening_it_again_changes_nothing(empt
         assert _tables(database) == set(t.metadata.tables)
     with contextlib.closing(Database(empty_url)) as database, database.read() as connection:
         assert sessions.list_sessions(connection) == []
+
+
+def test_the_newest_migration_is_the_one_that_opening_looks_for() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == NEWEST_REVISION
 
 
 def test_migrations_make_just_what_the_tables_declare(empty_url: str) -> None:

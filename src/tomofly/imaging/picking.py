@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from tomofly.imaging.binning import bin_mean
 from tomofly.imaging.centring import turned_centres
 from tomofly.imaging.exclusion import Exclusion, checked_diameter_px, exclusion_mask, robust_sigma, thinned
+from tomofly.imaging.particle_size import DEFAULT_KEEP_THRESHOLD, DEFAULT_THRESHOLD, diameter_range
 
 Image = NDArray[np.float32]
 
@@ -40,9 +41,6 @@ CENTRING_REACH = 0.23  # diameters, as far as a template may have been led astra
 LEAST_SYMMETRY = 0.3  # less is chance, or a particle without symmetry, and the template is to be believed
 SYMMETRY_GAIN = 0.15  # more symmetric by this is what a shell, sharply found, must be to be moved
 BACKGROUND_PIXELS = 4  # per diameter, at which the background is computed
-
-DEFAULT_THRESHOLD = 4.25
-DEFAULT_KEEP_THRESHOLD = 3.0
 
 
 @dataclass(frozen=True)
@@ -165,17 +163,6 @@ def select_picks(
         threshold=threshold,
         minimum_distance_px=distance,
     )
-
-
-def diameter_range(diameter_angstrom: float | tuple[float, float]) -> tuple[float, float]:
-    """Smallest and largest diameter; ValueError where they are not in that order."""
-    if isinstance(diameter_angstrom, tuple):
-        smallest, largest = diameter_angstrom
-    else:
-        smallest = largest = float(diameter_angstrom)
-    if not 0 < smallest <= largest:
-        raise ValueError(f"the diameter range must be (smallest, largest) above 0 Å, not {diameter_angstrom}")
-    return float(smallest), float(largest)
 
 
 def diameters_within(smallest: float, largest: float) -> list[float]:

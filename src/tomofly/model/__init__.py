@@ -4,6 +4,7 @@ from tomofly.model.catalog import Catalog, Entry, SourceFile
 from tomofly.model.errors import BadInput, TomoflyError
 from tomofly.model.fingerprint import fingerprint
 from tomofly.model.items import GroupState, ItemRef, Member, MemberState
+from tomofly.model.loading import LoadedOnCall
 from tomofly.model.parameters import StageParams, SwitchableParams, parameter, result_parameters
 from tomofly.model.results import Flag, Outcome, Result, Spent
 from tomofly.model.sections import GainParams, MicroscopeParams, ResourceParams, SourceParams
@@ -32,6 +33,7 @@ __all__ = [
     "GroupStage",
     "GroupState",
     "ItemRef",
+    "LoadedOnCall",
     "MapStage",
     "Member",
     "MemberState",

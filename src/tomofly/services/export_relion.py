@@ -21,7 +21,7 @@ from tomofly.formats.mrc import read_image, read_layout, write_image
 from tomofly.formats.star import StarBlock, read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
 from tomofly.imaging.gain import orient_gain
-from tomofly.imaging.picking import diameter_range
+from tomofly.imaging.particle_size import diameter_range
 from tomofly.model import GainParams, TomoflyError
 from tomofly.services.export import Draft
 from tomofly.stages.extract_run import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
@@ -106,25 +106,11 @@ def _best(item: BrowsedItem) -> str:
     return item.products.get(("motion", "dose_weighted"), item.products["motion", "average"])
 
 
-def _place(draft: Draft, product: str, name: str) -> str:
-    """Link or copy a product into the export under a name that RELION can read."""
-    source = (draft.scope.folder / product).resolve()
-    if not source.is_file():
-        raise TomoflyError(f"The file {source} is gone", "Clear the track that made it, and export again")
-    target = draft.folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if draft.options.copy_files:
-        shutil.copyfile(source, target)
-    else:
-        target.symlink_to(os.path.relpath(source, target.parent.resolve()))
-    return name
-
-
 def _place_micrograph(draft: Draft, tables: _Tables, product: str, name: str) -> str:
     """Put a micrograph into the export; one of half floats (MRC mode 12) as a copy of 32 bits."""
     source = draft.scope.folder / product
     if not source.is_file() or read_layout(source).mode != HALF_FLOATS:
-        return _place(draft, product, name)
+        return draft.place(product, name)
     image, pixel_size = read_image(source)
     target = draft.folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +135,7 @@ def _motion_file(draft: Draft, item: BrowsedItem, name: str) -> str:
     movie = item.products.get(("transfer", "movie"))
     if movie is not None:
         suffix = Path(movie).suffix
-        general["rlnMicrographMovieName"] = _place(draft, movie, f"Movies/{name}{suffix}")
+        general["rlnMicrographMovieName"] = draft.place(movie, f"Movies/{name}{suffix}")
     gain = draft.settings[draft.scope.workflow["motion"].track]["gain"]
     if "rlnMicrographGainName" in general and isinstance(gain, GainParams) and gain.path:
         general["rlnMicrographGainName"] = _gain(draft, gain)
@@ -165,7 +151,7 @@ def _gain(draft: Draft, gain: GainParams) -> str:
     own = own_gain(draft.scope.folder, gain)
     path = own if own.is_file() else Path(gain.path)
     if not path.is_file():
-        _note_once(draft, f"The gain reference {path} is gone: bring it back before polishing")
+        draft.note(f"The gain reference {path} is gone: bring it back before polishing")
         return path.name
     if not target.exists():
         factor = recorded_gain(gain.model_copy(update={"path": str(path)}))
@@ -174,13 +160,8 @@ def _gain(draft: Draft, gain: GainParams) -> str:
         microscope: Any = draft.settings[draft.scope.workflow["motion"].track]["microscope"]
         oriented = orient_gain(factor, clockwise_turns(gain), flip_code(gain))
         write_image(target, oriented, float(microscope.pixel_size_angstrom))
-        _note_once(draft, f"{GAIN_NAME} is turned as the settings say and to be multiplied: turn it no more")
+        draft.note(f"{GAIN_NAME} is turned as the settings say and to be multiplied: turn it no more")
     return GAIN_NAME
-
-
-def _note_once(draft: Draft, note: str) -> None:
-    if note not in draft.notes:
-        draft.notes.append(note)
 
 
 def _ctf_columns(item: BrowsedItem) -> dict[str, float]:

@@ -9,11 +9,12 @@ import pandas as pd
 from tomofly.formats.mrc import read_image, write_image
 from tomofly.formats.star import read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
-from tomofly.imaging.picking import diameter_range
+from tomofly.imaging.particle_size import diameter_range
 from tomofly.model import Flag, ItemRef, MicroscopeParams, Outcome, Result, StageContext
 from tomofly.stages.extract import ExtractParams
 from tomofly.stages.faults import blamed_on_input
-from tomofly.stages.picks import PicksParams, best_micrograph
+from tomofly.stages.picks import PicksParams
+from tomofly.stages.picks_run import best_micrograph
 from tomofly.stages.sections import microscope_of
 
 BOX_DIAMETERS = 1.5

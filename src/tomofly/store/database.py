@@ -5,14 +5,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from tomofly.model import TomoflyError
@@ -22,7 +17,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30.0
-MIGRATIONS = Path(__file__).parent / "migrations"
+NEWEST_REVISION = "0002"
+"""The last of ``migrations``, which is compared before anything of them is loaded."""
 
 
 class Database:
@@ -137,19 +133,18 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    script = ScriptDirectory(str(MIGRATIONS))
+    """Bring the tables to this version; the tools for that are loaded only where they are needed."""
+    if _current_revision(engine) != NEWEST_REVISION:
+        from tomofly.store.migrating import migrate
+
+        migrate(engine)
+
+
+def _current_revision(engine: Engine) -> str | None:
     with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    if current == script.get_current_head():
-        return
-    if current is not None and current not in {s.revision for s in script.walk_revisions()}:
-        raise TomoflyError(
-            f"The database was written by a newer tomofly (schema {current})", "Install that version or newer"
-        )
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["engine"] = engine
-    command.upgrade(config, "head")
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def check_reachable(database: Database) -> None:
