@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from tomofly.formats.movie import MOVIE_SUFFIXES
+from tomofly.formats.suffixes import MOVIE_SUFFIXES
 from tomofly.model.sections import watched_folder
 
 TEMPORARY_SUFFIXES = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tomofly.formats.eer import acquisition_metadata, eer_frames
 from tomofly.formats.errors import BadFile
-from tomofly.formats.mrc import MRC_SUFFIXES, read_layout
-from tomofly.formats.tiff_chain import TIFF_SUFFIXES, TiffPage, read_pages
+from tomofly.formats.mrc import read_layout
+from tomofly.formats.suffixes import MRC_SUFFIXES, TIFF_SUFFIXES
+from tomofly.formats.tiff_chain import TiffPage, read_pages
 
 
 @dataclass(frozen=True)

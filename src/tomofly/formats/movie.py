@@ -28,19 +28,18 @@ from tomofly.formats.eer import (
 )
 from tomofly.formats.errors import BadFile
 from tomofly.formats.lzw import LZW, is_sound
-from tomofly.formats.mrc import MRC_SUFFIXES, read_layout, read_sections, require_whole
+from tomofly.formats.mrc import read_layout, read_sections, require_whole
 from tomofly.formats.source import open_source, read_at
+from tomofly.formats.suffixes import MRC_SUFFIXES, TIFF_SUFFIXES
 from tomofly.formats.tiff_chain import (
     RESOLUTION_UNIT,
     TIFF_MAGIC,
-    TIFF_SUFFIXES,
     X_RESOLUTION,
     TiffPage,
     read_pages,
 )
 
 MovieFormat = Literal["mrc", "tiff", "eer"]
-MOVIE_SUFFIXES = MRC_SUFFIXES | TIFF_SUFFIXES
 
 _DAMAGED = "Transfer it again; if the source is the same, leave the movie out"
 _SAMPLE_TYPES = {

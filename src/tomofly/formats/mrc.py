@@ -18,7 +18,6 @@ from tomofly.formats.source import open_source, read_at, size_of
 
 HEADER_BYTES = 1024
 FOUR_BIT_MODE = 101
-MRC_SUFFIXES = frozenset({".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".ccp4"})
 
 _IMOD_STAMP_AT = (
     152  # two int32: a stamp, then flags of which bit 0 says that bytes are signed, bit 4 that they are pairs

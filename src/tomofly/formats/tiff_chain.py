@@ -12,7 +12,6 @@ from typing import BinaryIO
 from tomofly.formats.errors import BadFile
 from tomofly.formats.source import open_source, read_at, size_of
 
-TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".eer", ".gain", ".btf", ".tf8"})
 TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 _GROWING = "Wait until it is written, or transfer it again"
 _DAMAGED = "Check that it is a TIFF file and not damaged"

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tomofly.formats.movie import MOVIE_SUFFIXES
+from tomofly.formats.suffixes import MOVIE_SUFFIXES
 
 IMAGE_SUFFIXES = frozenset(suffix.lower() for suffix in MOVIE_SUFFIXES) | {".st", ".mrcs", ".ali", ".map"}
 """Suffixes of movies and of single-file tilt series."""
