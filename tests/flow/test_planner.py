@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from tests.flow.world import NEVER, Failures, World
 from tomofly.flow.graph import Workflow, build_workflow
-from tomofly.flow.planner import Clock, Queue, Wait, plan, plan_signature
+from tomofly.flow.planner import (
+    Clock,
+    ItemView,
+    Queue,
+    TaskView,
+    Wait,
+    group_state,
+    plan,
+    plan_signature,
+)
 from tomofly.model import (
     Completion,
     FoldStage,
@@ -124,7 +133,10 @@ def _disturb(world: World, chance: random.Random, contents: dict[str, str], step
             key = pending.pop()
             world.arrive(key, contents[key])
         elif act == "plan" and world.things:
-            world.decide(chance.sample(sorted(world.things), chance.randint(1, len(world.things))))
+            some = set(chance.sample(sorted(world.things), chance.randint(1, len(world.things))))
+            for level in world.levels():
+                if some.intersection(level):
+                    world.decide(sorted(some.intersection(level)))
         elif act == "take":
             world.take(lambda queued: [task for task in queued if chance.random() < 0.5])
         elif act in ("finish", "lose") and world.running:
@@ -403,3 +415,32 @@ def test_a_fold_runs_when_enough_new_elements_wait(every: int) -> None:
         world.arrive(key, key)
         world.settle(close=False)
         assert world.ran["fold", "fold"] == count // every
+
+
+def _asked(item: ItemView, now: float = 100.0) -> bool:
+    workflow = build_workflow(
+        KIND,
+        [
+            _stage(MapStage, "a0", "raw", "raw", track="track0"),
+            _stage(
+                GroupStage, "group", "raw", "group", needs=("a0",), track="track0", member_of=_group_of,
+                complete=_complete,
+            ),
+        ],
+    )  # fmt: skip
+    stage = workflow["group"]
+    assert isinstance(stage, GroupStage)
+    return group_state(stage, item, Clock(now)).requested
+
+
+def test_the_wish_to_process_now_holds_until_it_is_fulfilled_and_more_has_come() -> None:
+    item = ItemView(1, ItemRef("A", "group"), last_arrival=10.0)
+    assert not _asked(item)
+    asked = replace(item, requested_at=20.0)
+    assert _asked(asked)
+    assert _asked(replace(asked, last_arrival=25.0)), "what comes before the wish is fulfilled goes with it"
+    made = replace(asked, tasks={"group": TaskView(TaskState.DONE, "w", "w", "w", settled_at=30.0)})
+    assert _asked(made), "other settings make the same members again at once"
+    assert not _asked(replace(made, last_arrival=40.0)), "a late member is waited for by the rule again"
+    some = replace(made, tasks={"group": TaskView(TaskState.DONE, settled_at=30.0, mode="provisional")})
+    assert _asked(replace(some, last_arrival=40.0)), "a provisional result fulfils no wish"

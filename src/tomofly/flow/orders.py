@@ -138,7 +138,7 @@ class OrderBook:
         """Give the keys of the members of which a group makes its provisional result."""
         rows = list(planning.items_by_id(connection, [item_id]).values())
         view = item_views(connection, self._scope.workflow, rows, closed=False)[0]
-        return {m.key for m in partial_members(stage, group_state(view, Clock(0.0)), settings)}
+        return {m.key for m in partial_members(stage, group_state(stage, view, Clock(0.0)), settings)}
 
     def _checkpoint(self, connection: Connection, row: RowMapping, stage: Stage) -> Path | None:
         if not isinstance(stage, FoldStage) or row["mode"] != "open":

@@ -69,7 +69,10 @@ class FoldView:
 
 @dataclass(frozen=True)
 class ItemView:
-    """An item with its tasks, and for a group or fold what it gathers."""
+    """An item with its tasks, and for a group or fold what it gathers.
+
+    ``requested_at``: when a person last asked for the group to be made of what is there; 0: never.
+    """
 
     id: int
     ref: ItemRef
@@ -77,7 +80,7 @@ class ItemView:
     members: tuple[MemberState, ...] = ()
     fold: FoldView = FoldView()
     last_arrival: float = 0.0
-    requested: bool = False
+    requested_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ def _plan_group(
     wanted = expected_fingerprint(stage, settings, group_inputs(stage, done))
     if task is not None and task.wanted == wanted:
         return _pursue(stage, task, item, wanted, clock)
-    state = group_state(item, clock)
+    state = group_state(stage, item, clock)
     completion = stage.complete(state, settings[stage.name])
     if completion.ready:
         if not done:
@@ -268,13 +271,22 @@ def _plan_group(
 
 def _until_complete(stage: GroupStage, item: ItemView, settings: Settings, clock: Clock) -> Wait:
     """Say what a group waits for whose provisional result stands."""
-    completion = stage.complete(group_state(item, clock), settings[stage.name])
+    completion = stage.complete(group_state(stage, item, clock), settings[stage.name])
     return Wait(item.id, stage.name, completion.reason, completion.wake_at)
 
 
-def group_state(item: ItemView, clock: Clock) -> GroupState:
+def group_state(stage: GroupStage, item: ItemView, clock: Clock) -> GroupState:
     """Give what a group's rule may look at."""
-    return GroupState(item.ref.key, item.members, item.last_arrival, clock.now, clock.closed, item.requested)
+    wish = _is_requested(item, item.tasks.get(stage.name))
+    return GroupState(item.ref.key, item.members, item.last_arrival, clock.now, clock.closed, wish)
+
+
+def _is_requested(item: ItemView, task: TaskView | None) -> bool:
+    """Say whether the wish to go on with what is there holds: until it was fulfilled and more has come."""
+    if not item.requested_at:
+        return False
+    fulfilled = task is not None and task.mode != "provisional" and task.settled_at >= item.requested_at
+    return not fulfilled or item.last_arrival <= item.requested_at
 
 
 def group_inputs(stage: GroupStage, members: Iterable[MemberState]) -> list[tuple[object, ...]]:

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
@@ -25,7 +27,13 @@ def item_views(
 def item_ref(row: RowMapping) -> ItemRef:
     """Build an item as a stage sees it."""
     source = Path(row["source"]) if row["source"] else None
-    return ItemRef(row["key"], row["kind"], source, row["content"], row["attributes"])
+    return ItemRef(row["key"], row["kind"], source, row["content"], _known(row))
+
+
+def _known(row: RowMapping) -> Mapping[str, Any]:
+    """Give the attributes of an item, with what people have decided of it."""
+    known: dict[str, Any] = row["attributes"]
+    return {**known, "decisions": row["decisions"]} if row["decisions"] else known
 
 
 def _item_view(
@@ -35,7 +43,7 @@ def _item_view(
         id=row["id"],
         ref=item_ref(row),
         tasks={stage: _task_view(task) for stage, task in tasks.items()},
-        requested=row["requested"],
+        requested_at=row["requested_at"],
     )
     for stage in workflow.stages_for(row["kind"]):
         if isinstance(stage, GroupStage):
@@ -64,12 +72,10 @@ def _task_view(row: RowMapping) -> TaskView:
 def _with_members(connection: Connection, view: ItemView) -> ItemView:
     rows = [row for row in planning.members_of(connection, view.id) if not row["excluded"]]
     members = tuple(
-        MemberState(row["key"], TaskState(row["state"]), row["identity"], row["attributes"]) for row in rows
+        MemberState(row["key"], TaskState(row["state"]), row["identity"], _known(row)) for row in rows
     )
     last = max((row["detected_at"] for row in rows), default=0.0)
-    return ItemView(
-        view.id, view.ref, view.tasks, members=members, last_arrival=last, requested=view.requested
-    )
+    return replace(view, members=members, last_arrival=last)
 
 
 def _with_fold(
@@ -85,7 +91,7 @@ def _with_fold(
         digest=_digest(connection, view.id) if final else None,
         checkpoint=checkpoint,
     )
-    return ItemView(view.id, view.ref, view.tasks, fold=fold, requested=view.requested)
+    return replace(view, fold=fold)
 
 
 def _digest(connection: Connection, parent_id: int) -> str:

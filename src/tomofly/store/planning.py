@@ -95,6 +95,7 @@ def members_of(connection: Connection, parent_id: int) -> list[RowMapping]:
             t.members.c.identity,
             t.items.c.key,
             t.items.c.attributes,
+            t.items.c.decisions,
             t.items.c.detected_at,
             t.items.c.excluded,
         )

@@ -1,6 +1,6 @@
 """What a person does with single items: leave out, take in again, try again, process now, look at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, select, update
 
@@ -33,12 +33,43 @@ def set_excluded(connection: Connection, item_ids: Sequence[int], reason: str) -
         touch_items(connection, connection.scalars(parents))
 
 
-def request_now(connection: Connection, item_ids: Sequence[int]) -> None:
+def request_now(connection: Connection, item_ids: Sequence[int], now: float) -> None:
     """Ask that groups be made of the members that are there."""
     for start in range(0, len(item_ids), CHUNK):
         part = list(item_ids[start : start + CHUNK])
-        connection.execute(update(t.items).where(t.items.c.id.in_(part)).values(requested=True))
+        connection.execute(update(t.items).where(t.items.c.id.in_(part)).values(requested_at=now))
         touch_items(connection, part)
+
+
+Decisions = Mapping[str, Mapping[str, str]]
+"""What people have decided of the views of an item: {"": {"verdict": "left_out", "reason": "drift"}}.
+
+By the view's number as text, "" where the item is but one; the verdict is ``left_out`` or ``kept``.
+"""
+
+
+def decide(connection: Connection, decisions: Mapping[int, Decisions], now: float) -> None:
+    """Write down what people have decided of the views of items; groups that were made are made again."""
+    for item_id, decided in decisions.items():
+        plain = {view: dict(verdict) for view, verdict in decided.items()}
+        connection.execute(update(t.items).where(t.items.c.id == item_id).values(decisions=plain))
+    ids = list(decisions)
+    for start in range(0, len(ids), CHUNK):
+        mine = t.members.c.child_id.in_(ids[start : start + CHUNK])
+        parents = set(connection.scalars(select(t.members.c.parent_id).where(mine)))
+        touch_items(connection, parents)
+        request_now(connection, _made(connection, parents), now)
+
+
+def _made(connection: Connection, parents: Iterable[int]) -> list[int]:
+    """Give those groups that have been made of all their members, or are being made."""
+    made = select(t.tasks.c.item_id).where(
+        t.tasks.c.item_id.in_(list(parents)),
+        t.tasks.c.mode == "",
+        t.tasks.c.wanted.is_not(None),
+        t.tasks.c.stage.in_(select(t.members.c.stage).where(t.members.c.parent_id == t.tasks.c.item_id)),
+    )
+    return sorted(set(connection.scalars(made)))
 
 
 def retry_failed(connection: Connection, session_id: int, item_ids: Sequence[int] | None = None) -> int:

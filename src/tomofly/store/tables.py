@@ -100,8 +100,11 @@ items = Table(
     Column("dirty", Boolean, nullable=False, default=True),
     Column("wake_at", Float),
     Column("waiting_for", Text, nullable=False, default=""),
-    Column("requested", Boolean, nullable=False, default=False),
+    # When a person last asked for the group to be made of what is there; 0: never.
+    Column("requested_at", Float, nullable=False, default=0.0, server_default="0"),
     Column("excluded", Text, nullable=False, default=""),
+    # What people have decided of the views of this item: see ``store.requests``.
+    Column("decisions", JSON, nullable=False, default=dict, server_default="{}"),
     UniqueConstraint("session_id", "kind", "key"),
     Index(None, "session_id", "dirty", "id"),
     Index(None, "session_id", "wake_at"),
