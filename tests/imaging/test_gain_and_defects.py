@@ -71,6 +71,18 @@ def test_hot_and_dead_pixels_are_found_and_nothing_else():
     assert found.sum() <= 4
 
 
+@pytest.mark.parametrize("electrons", [0.15, 0.4, 0.65, 1.2, 3.0, 8.0])
+@pytest.mark.parametrize("unit", [1.0, 27.5])
+def test_pixels_that_few_electrons_missed_are_no_defects(electrons, unit):
+    rng = np.random.default_rng(9)
+    total = (unit * rng.poisson(electrons, (330, 410))).astype(np.float32)
+    total[:, 200:] *= 0.5
+    total[40, 50] = 60 * unit
+    found = find_defects(total)
+    assert found[40, 50]
+    assert found.sum() <= 4
+
+
 def test_pixels_without_gain_are_defects():
     gain = np.ones((30, 40))
     gain[3, 4] = 0

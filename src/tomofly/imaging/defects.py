@@ -15,6 +15,8 @@ FloatImage = npt.NDArray[np.float32]
 SOURCES = 16
 SEARCH_RADII = (2, 4, 8, 16)
 LEAST_GOOD_NEIGHBOURS = 6
+# Where fewer electrons are expected, a pixel that counted none may be good: of these, one in 10^7 has none.
+ELECTRONS_TO_CALL_DEAD = 16.0
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,16 @@ def find_defects(
     """Mark hot and dead pixels (y, x) of a detector from the sum of unaligned, gain-corrected frames.
 
     Hot: above the median of twelve neighbours by n_sigma robust standard deviations of the picture (RELION
-    3.1 compares with the whole picture's mean, under which bright vacuum beside carbon is hot); dead: as
-    far below it, or zero where the neighbours count; and pixels whose gain is not positive and finite.
+    3.1 compares with the whole picture's mean, under which bright vacuum beside carbon is hot), and as far as
+    few electrons may stray above their mean; dead: as far below it, or zero where the neighbours count
+    enough for that to mean something; and pixels whose gain is not positive and finite.
     """
     total = np.nan_to_num(np.asarray(unaligned_sum, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    level, spread = _level_and_spread(total)
-    limit = np.float32(n_sigma * spread)
+    level, spread, electron = _level_and_spread(total)
+    # What is normal in the square root of counts (Anscombe 1948), brought back to counts.
+    limit = np.float32(n_sigma * spread + n_sigma**2 / 4 * electron)
     bad = np.zeros(total.shape, dtype=np.bool_)
-    _mark(total, level, limit, bad)
+    _mark(total, level, limit, np.float32(ELECTRONS_TO_CALL_DEAD * electron), bad)
     if gain is not None:
         bad |= ~np.isfinite(gain) | (np.asarray(gain) <= 0)
     return bad
@@ -64,18 +68,25 @@ def find_defects(
 _BLOCK = 64
 
 
-def _level_and_spread(total: FloatImage) -> tuple[FloatImage, float]:
-    """Return the median of each block (y, x), and the robust standard deviation about it."""
+def _level_and_spread(total: FloatImage) -> tuple[FloatImage, float, float]:
+    """Return the median of each block (y, x), the standard deviation about it, and what one electron counts.
+
+    The deviation is a robust one. The last is the variance over the mean, as electrons come by chance; 0
+    where nothing varies.
+    """
     rows, columns = (max(1, size // _BLOCK) for size in total.shape)
     edges_y = np.linspace(0, total.shape[0], rows + 1).astype(int)
     edges_x = np.linspace(0, total.shape[1], columns + 1).astype(int)
-    level = np.empty((rows, columns), dtype=np.float32)
-    deviation = np.empty_like(level)
+    level, mean, deviation, scatter = np.empty((4, rows, columns), dtype=np.float32)
     for i, j in np.ndindex(rows, columns):
         block = total[edges_y[i] : edges_y[i + 1] : 2, edges_x[j] : edges_x[j + 1] : 2]
         level[i, j] = np.median(block)
         deviation[i, j] = np.median(np.abs(block - level[i, j]))
-    return level, 1.4826 * float(np.median(deviation))
+        mean[i, j], scatter[i, j] = block.mean(), block.std()
+    # Where most pixels counted nothing, half of all deviations are none.
+    spread = 1.4826 * float(np.median(deviation)) or float(np.median(scatter))
+    typical = float(np.median(mean))
+    return level, spread, spread**2 / typical if typical > 0 else 0.0
 
 
 def plan_repair(defects: BoolImage, *, seed: int = 0) -> DefectRepair:
@@ -167,7 +178,7 @@ def _add_frames(frames, total):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _mark(total, level, limit, bad):  # type: ignore[no-untyped-def]
+def _mark(total, level, limit, dead_above, bad):  # type: ignore[no-untyped-def]
     """Mark pixels that stand out of their block and then of their neighbours, too."""
     height, width = total.shape
     ring = np.empty(12, np.float32)
@@ -177,7 +188,8 @@ def _mark(total, level, limit, bad):  # type: ignore[no-untyped-def]
             value = total[y, x]
             around = level[row, min(x * level.shape[1] // width, level.shape[1] - 1)]
             # Half the limit, for the block's level is not the neighbours'.
-            if abs(value - around) <= 0.5 * limit and value != 0.0:
+            silent = value == 0.0 and around > 0.5 * dead_above
+            if abs(value - around) <= 0.5 * limit and not silent:
                 continue
             count = 0
             for dy in range(-2, 3):
@@ -187,7 +199,7 @@ def _mark(total, level, limit, bad):  # type: ignore[no-untyped-def]
                         ring[count] = total[_inside(y + dy, height), _inside(x + dx, width)]
                         count += 1
             median = np.median(ring)
-            bad[y, x] = abs(value - median) > limit or (value == 0.0 and median > 0.0)
+            bad[y, x] = abs(value - median) > limit or (silent and median > dead_above)
 
 
 @njit(cache=True, nogil=True)

@@ -46,7 +46,7 @@ class MotionParams(StageParams):
 
 STAGE = MapStage(
     name="motion",
-    version="1",
+    version="2",
     summary="Align the frames, weight them by dose and add them up",
     session_kinds=("spa",),
     track="preprocess",
