@@ -36,7 +36,8 @@ def test_tilts_become_a_series_and_a_tomogram(microscope: Path) -> None:
     done = tomofly(home, "run", "tomo", "--source", source, "--out", out, "--once", "--json", *chosen)
     assert done.status == 0, done.err
     summary = done.json
-    assert summary["done"] == TILTS and summary["failed"] == 0
+    assert summary["done"] == 1 and summary["failed"] == 0
+    assert summary["kinds"]["movie"] == {"items": TILTS, "done": TILTS, "failed": 0}
     truth = series_truth_beside(microscope, "TS_1")
     metrics = {name: value["median"] for name, value in summary["metrics"].items()}
     assert metrics["compose.tilts"] == TILTS and metrics["compose.provisional"] == 0

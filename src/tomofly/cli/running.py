@@ -17,17 +17,13 @@ from tomofly.flow.process import run_session
 from tomofly.model import TomoflyError
 from tomofly.services import control, sessions, settings
 from tomofly.services.export import Export
+from tomofly.services.highlights import telling_metrics
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
 from tomofly.services.summary import summarise_session
 
 SOME_FAILED = 1
 INTERRUPTED = 130
-TELLING_METRICS = (
-    "motion.total_motion_angstrom", "motion.early_motion_angstrom", "ctf.defocus_angstrom",
-    "ctf.astigmatism_angstrom", "ctf.fit_resolution_angstrom", "ctf.ice_ring", "picks.particles",
-)  # fmt: skip
-"""What a summary for people shows; ``--json`` gives all."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,14 @@ def run_here(home: Home, name: str, request: RunRequest) -> int:
         write_json(summary)
     else:
         write_summary(summary)
-    if summary["failed"]:
+    if any(count["failed"] for count in summary["kinds"].values()):
         return SOME_FAILED
     return INTERRUPTED if state == "stopped" else 0
 
 
 def _require_items(home: Home, name: str, options: RunOptions) -> None:
     """A run over what is there that finds nothing has most likely been given a wrong pattern."""
-    if not options.once or session_progress(home, name).items:
+    if not options.once or any(count.items for count in session_progress(home, name).kinds.values()):
         return
     source: Any = settings.current_settings(home, name)["source"]
     raise TomoflyError(
@@ -113,8 +109,7 @@ def write_summary(summary: dict[str, Any]) -> None:
         f"{duration_text(summary['latency_p50_s'])}, p95 {duration_text(summary['latency_p95_s'])}"
     )
     metrics = summary["metrics"]
-    telling = [name for name in TELLING_METRICS if name in metrics] or list(metrics)
-    for name in telling:
+    for name in telling_metrics(list(metrics)):
         spread = metrics[name]
         unit = f" {spread['unit']}" if spread["unit"] else ""
         write_line(

@@ -193,35 +193,27 @@ def items(
     column: Annotated[list[str] | None, typer.Option("--column", help="Show this column")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100000)] = 30,
     offset: Annotated[int, typer.Option(min=0)] = 0,
+    kind: Annotated[str, typer.Option(help="Kind of items, such as movie for the tilts of series")] = "",
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """List items with their states and numbers."""
+    """List items with their states and numbers: movies, or tilt series."""
+    from tomofly.services.highlights import telling_columns, with_brief_state
     from tomofly.services.home import open_home
     from tomofly.services.table import table_page
 
-    page = table_page(open_home(home), name, filters=filter or (), sort=sort, limit=limit, offset=offset)
+    place = open_home(home)
+    page = table_page(place, name, filters=filter or (), sort=sort, limit=limit, offset=offset, kind=kind)
     if json:
         write_json({"total": page.total, "offset": page.offset, "items": page.rows})
         return
     if not page.rows:
         tell("No item passes the filter." if filter else "No items yet.")
         return
-    wanted = column or fitting_columns(_telling_columns(page.rows), page.rows)
-    write_table(wanted, [[row.get(name) for name in wanted] for row in page.rows])
+    rows = [with_brief_state(row) for row in page.rows]
+    wanted = column or fitting_columns(telling_columns(rows, page.metrics), rows)
+    write_table(wanted, [[row.get(name) for name in wanted] for row in rows])
     tell(f"{page.offset + 1} to {page.offset + len(page.rows)} of {page.total}")
-
-
-PREFERRED = (
-    "total_motion_angstrom", "defocus_angstrom", "fit_resolution_angstrom", "ice_ring", "particles",
-)  # fmt: skip
-
-
-def _telling_columns(rows: Any) -> list[str]:
-    """What fits on a line: the metrics that people look at first, or else the first few."""
-    present = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    metrics = [name for name in PREFERRED if name in present] or present[8:13]
-    return ["key", "state", *metrics, *(["flags"] if any(row["flags"] for row in rows) else [])]
 
 
 @app.command()

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from tomofly.cli.output import duration_text, size_text
 from tomofly.model import Settings
+from tomofly.services.highlights import told_briefly
 from tomofly.services.home import Home
 from tomofly.services.progress import Progress, TrackProgress, note_shown, session_progress
 from tomofly.services.settings import current_settings
@@ -26,12 +27,6 @@ COLOURS = {
     "running": "green", "idle": "cyan", "closed": "cyan", "finished": "bold green", "failed": "bold red",
     "crashed": "bold red", "stopped": "yellow", "stopping": "yellow", "paused": "yellow", "created": "white",
 }  # fmt: skip
-KEY_METRICS = (
-    ("motion", "total_motion_angstrom", "motion", "Å"),
-    ("ctf", "defocus_angstrom", "defocus", "Å"),
-    ("ctf", "fit_resolution_angstrom", "rings to", "Å"),
-    ("picks", "particles", "particles", ""),
-)
 SHORT_SETTINGS = (
     ("microscope", "pixel_size_angstrom", "{:g} Å/px"),
     ("microscope", "voltage_kv", "{:g} kV"),
@@ -54,15 +49,7 @@ def settings_in_short(settings: Settings) -> str:
 
 def metrics_in_short(item: BrowsedItem) -> str:
     """Give the numbers of an item that people look at first."""
-    known = [(label, item.metrics.get((stage, name)), unit) for stage, name, label, unit in KEY_METRICS]
-    told = [f"{label} {_number(value)} {unit}".rstrip() for label, value, unit in known if value is not None]
-    if not told:
-        told = [f"{name} {_number(value)}" for (_, name), value in list(item.metrics.items())[:3]]
-    return ", ".join(told)
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    return ", ".join(told_briefly(item))
 
 
 def drawn(progress: Progress, short_settings: str) -> RenderableType:

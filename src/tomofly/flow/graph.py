@@ -66,6 +66,16 @@ class Workflow:
         return next(self.item_kind[s.name] for s in self.stages if not s.needs)
 
     @cached_property
+    def main_kind(self) -> str:
+        """The kind of item that people look at: what the main group makes, else what the source gives."""
+        groups = [s.produces for s in self.stages if isinstance(s, GroupStage) and s.main]
+        return groups[-1] if groups else self.root_kind
+
+    def group_of(self, kind: str) -> GroupStage | None:
+        """Give the group that makes items of this kind, None where nothing is brought together to them."""
+        return next((s for s in self.stages_for(kind) if isinstance(s, GroupStage)), None)
+
+    @cached_property
     def _by_kind(self) -> Mapping[str, tuple[Stage, ...]]:
         kinds = set(self.item_kind.values())
         return {k: tuple(s for s in self.stages if self.item_kind[s.name] == k) for k in kinds}

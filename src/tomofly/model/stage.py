@@ -145,12 +145,14 @@ class GroupStage(Stage):
     whenever a member changes, at ``wake_at``, when a person asks to process now, and when the stream closes.
     ``partial`` gives the keys of the members of which a provisional result is made while the group is not
     complete (none: not yet); it may look at the members alone.
+    ``main``: people look at the groups, not at their members, so the session is counted in groups.
     """
 
     member_of: Callable[[ItemRef], str | None]
     complete: Callable[[GroupState, Any], Completion]
     run: GatherFunction
     partial: Callable[[GroupState, Any], Sequence[str]] | None = None
+    main: bool = False
 
     @property
     def shape(self) -> Shape:

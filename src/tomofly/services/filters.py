@@ -21,21 +21,34 @@ _EXAMPLES = (
 
 
 def final_stages(
-    workflow: Workflow, enabled: Iterable[str] | None = None, track: str = ""
+    workflow: Workflow, enabled: Iterable[str] | None = None, track: str = "", kind: str = ""
 ) -> tuple[str, ...]:
-    """Give the stages whose end makes an item of the source done: those that feed no other of its stages.
+    """Give the stages whose end makes an item of a kind done: those that feed no other of its stages.
 
-    ``enabled`` are the stages that are switched on; ``track`` looks at one track alone.
+    ``enabled`` are the stages that are switched on; ``track`` looks at one track alone. The kind is the
+    main one unless another is named.
     """
-    mine = [s for s in workflow.stages_for(workflow.root_kind) if track in ("", s.track)]
+    mine = [s for s in workflow.stages_for(kind or workflow.main_kind) if track in ("", s.track)]
     active = [s for s in mine if enabled is None or s.name in enabled] or mine
     needed = {need for stage in active for need in stage.needs}
     return tuple(stage.name for stage in active if stage.name not in needed)
 
 
-def no_filter(workflow: Workflow, kind: str | None = None) -> ItemFilter:
-    """Give the filter that all items of a kind pass."""
-    return ItemFilter(kind or workflow.root_kind, final_stages(workflow))
+def checked_kind(workflow: Workflow, name: str = "") -> str:
+    """Return the kind of item that is meant, the main one for an empty name. Raises TomoflyError."""
+    wanted = name.strip().lower().replace("-", " ").replace("_", " ")
+    if wanted and wanted not in workflow.kinds:
+        raise TomoflyError(
+            f"A session of kind {workflow.kind} has no items of kind '{name}'",
+            f"Legal are: {', '.join(workflow.kinds)}",
+        )
+    return wanted or workflow.main_kind
+
+
+def no_filter(workflow: Workflow, kind: str = "") -> ItemFilter:
+    """Give the filter that all items of a kind pass, of the main one unless another is named."""
+    kind = kind or workflow.main_kind
+    return ItemFilter(kind, final_stages(workflow, kind=kind))
 
 
 def parse_filters(
@@ -56,10 +69,10 @@ def _with_part(workflow: Workflow, wanted: ItemFilter, part: str) -> ItemFilter:
     if match := _WORD.fullmatch(part):
         return _with_word(wanted, part, match[1], match[2], match[3])
     if match := _COMPARISON.fullmatch(part):
-        stage, name = find_metric(workflow, match[1])
+        stage, name = find_metric(workflow, match[1], wanted.kind)
         limits = _range(stage, name, match[2], float(match[3]))
     elif match := _BETWEEN.fullmatch(part):
-        stage, name = find_metric(workflow, match[3])
+        stage, name = find_metric(workflow, match[3], wanted.kind)
         limits = MetricRange(stage, name, float(match[1]), float(match[5]), match[2] == "<", match[4] == "<")
     else:
         raise TomoflyError(f"'{part.strip()}' is no filter", _EXAMPLES)
@@ -93,20 +106,19 @@ def _with_word(wanted: ItemFilter, part: str, word: str, sign: str, value: str) 
     return replace(wanted, states=(*wanted.states, *named))
 
 
-def find_metric(workflow: Workflow, name: str) -> tuple[str, str]:
+def find_metric(workflow: Workflow, name: str, kind: str = "") -> tuple[str, str]:
     """Give (stage, metric) for ``metric`` or ``stage.metric``. Raises TomoflyError with what is legal."""
     stage, _, short = name.rpartition(".")
+    measured = metrics_of(workflow, kind)
     found = [
-        (owner, metric.name)
-        for owner, metric in metrics_of(workflow)
-        if metric.name == short and stage in ("", owner)
+        (owner, metric.name) for owner, metric in measured if metric.name == short and stage in ("", owner)
     ]
     if len(found) == 1:
         return found[0]
     if found:
         choices = ", ".join(f"{owner}.{metric}" for owner, metric in found)
         raise TomoflyError(f"Several stages have a metric '{name}'", f"Write one of: {choices}")
-    names = dict.fromkeys(metric.name for _, metric in metrics_of(workflow))
+    names = dict.fromkeys(metric.name for _, metric in measured)
     legal = sorted(names, key=lambda known: _likeness(short, known), reverse=True)
     raise TomoflyError(f"There is no metric '{name}'", f"Legal are, the nearest first: {', '.join(legal)}")
 
@@ -115,13 +127,13 @@ def _likeness(one: str, other: str) -> float:
     return SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
-def metrics_of(workflow: Workflow, kind: str | None = None) -> list[tuple[str, Metric]]:
+def metrics_of(workflow: Workflow, kind: str = "") -> list[tuple[str, Metric]]:
     """Give (stage, metric) of everything that is measured on items of a kind, in the order of the work."""
-    stages = workflow.stages_for(kind or workflow.root_kind)
+    stages = workflow.stages_for(kind or workflow.main_kind)
     return [(stage.name, metric) for stage in stages for metric in stage.metrics]
 
 
-def parse_order(workflow: Workflow, text: str) -> Order:
+def parse_order(workflow: Workflow, text: str, kind: str = "") -> Order:
     """Read a sort order: ``arrival``, ``key`` or a metric; a leading ``-`` turns it round."""
     name = text.removeprefix("-")
     descending = text.startswith("-")
@@ -129,4 +141,4 @@ def parse_order(workflow: Workflow, text: str) -> Order:
         return Order("arrival", descending)
     if name == "key":
         return Order("key", descending)
-    return Order(find_metric(workflow, name), descending)
+    return Order(find_metric(workflow, name, kind), descending)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,15 @@ class TrackProgress:
 
 
 @dataclass(frozen=True)
+class KindCount:
+    """How many items of one kind there are, are done, and have failed."""
+
+    items: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class Trouble:
     """A task that failed: on which item, where, and why."""
 
@@ -65,7 +74,10 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Progress:
-    """Everything that the live view shows of a session."""
+    """Everything that the live view shows of a session.
+
+    ``items``, ``done`` and ``failed`` are of the kind that people look at, which comes first in ``kinds``.
+    """
 
     name: str
     kind: str
@@ -82,6 +94,7 @@ class Progress:
     alerts: tuple[Mapping[str, Any], ...]
     vitals: Mapping[str, Any]
     latest: tuple[BrowsedItem, ...]
+    kinds: Mapping[str, KindCount] = field(default_factory=dict)
 
     @property
     def meaning(self) -> str:
@@ -96,6 +109,7 @@ class Progress:
         document["errors"] = [asdict(error) for error in self.errors]
         document["alerts"] = [dict(alert) for alert in self.alerts]
         document["vitals"] = dict(self.vitals)
+        document["kinds"] = {kind: asdict(count) for kind, count in self.kinds.items()}
         return document
 
 
@@ -144,6 +158,8 @@ class _Look:
         session, connection = self.session, self.connection
         final = final_stages(self.workflow, self.enabled)
         p50, p95 = self._latency(final)
+        kinds = self._kinds()
+        main = kinds[self.workflow.main_kind]
         failures = statistics.list_failures(connection, session.id, limit=errors)
         return Progress(
             name=session.name,
@@ -151,9 +167,9 @@ class _Look:
             folder=session.folder,
             status=status_of(session, self.now),
             note=session.note,
-            items=self.kinds.get(self.workflow.root_kind, 0),
-            done=self._count_done(final),
-            failed=statistics.count_failed_items(connection, session.id),
+            items=main.items,
+            done=main.done,
+            failed=main.failed,
             tracks=tuple(self._track(track) for track in self._tracks()),
             latency_p50_s=p50,
             latency_p95_s=p95,
@@ -165,7 +181,21 @@ class _Look:
             ),
             vitals={**session.vitals, **self._transfer_speed()},
             latest=self._latest(final, latest),
+            kinds=kinds,
         )
+
+    def _kinds(self) -> dict[str, KindCount]:
+        """Count the items of each kind, the one that people look at first."""
+        failed = statistics.count_failed_items(self.connection, self.session.id)
+        main = self.workflow.main_kind
+        return {
+            kind: KindCount(
+                self.kinds.get(kind, 0),
+                self._count_done(final_stages(self.workflow, self.enabled, kind=kind)),
+                failed.get(kind, 0),
+            )
+            for kind in dict.fromkeys((main, *self.workflow.kinds))
+        }
 
     def _tracks(self) -> list[TrackRow]:
         rows = {track.name: track for track in sessions.list_tracks(self.connection, self.session.id)}
@@ -173,8 +203,13 @@ class _Look:
 
     def _count_done(self, final: tuple[str, ...]) -> int:
         if final not in self._done:
-            self._done[final] = statistics.count_done(self.connection, self.session.id, final)
+            self._done[final] = statistics.count_done(
+                self.connection, self.session.id, final, of_groups=self._of_groups(final)
+            )
         return self._done[final]
+
+    def _of_groups(self, stages: Sequence[str]) -> bool:
+        return self.workflow.group_of(self.workflow.item_kind[stages[0]]) is not None
 
     def _transfer_speed(self) -> dict[str, float]:
         """What came in during the last minute, MB/s, for kinds of sessions that transfer files."""
@@ -196,7 +231,7 @@ class _Look:
         stages = [stage.name for stage in self.workflow.stages if stage.track == track.name]
         active = [name for name in stages if name in self.enabled] or stages
         # A track of groups or folds is counted in those.
-        final = final_stages(self.workflow, active, track.name) or (active[-1],)
+        final = final_stages(self.workflow, active, track.name, self.workflow.item_kind[active[-1]])
         counts = {name: self._counts(name) for name in stages}
         done = self._count_done(final)
         queued, running = (sum(counts[n][state] for n in active) for state in ("queued", "running"))
@@ -253,7 +288,10 @@ class _Look:
         return count / max(self.now - max(first, since), 1.0) * 3600
 
     def _latency(self, stages: Sequence[str]) -> tuple[float | None, float | None]:
-        return percentiles(statistics.latencies(self.connection, self.session.id, stages))
+        of_groups = self._of_groups(stages)
+        return percentiles(
+            statistics.latencies(self.connection, self.session.id, stages, of_groups=of_groups)
+        )
 
 
 def percentiles(values: Sequence[float]) -> tuple[float | None, float | None]:

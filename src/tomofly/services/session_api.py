@@ -124,9 +124,12 @@ class Session:
         """Give counts, speed, latency and the spread of every metric."""
         return summarise_session(self._home, self.name)
 
-    def table(self, *filters: str) -> "pandas.DataFrame":
-        """Give one line per item with all metrics, for those that pass filters like ``"ice_ring < 2"``."""
-        return data_frame(self._home, self.name, filters)
+    def table(self, *filters: str, kind: str = "") -> "pandas.DataFrame":
+        """Give one line per item with all metrics, for those that pass filters like ``"ice_ring < 2"``.
+
+        Of a session of tilt series the items are those; ``kind="movie"`` gives their tilts.
+        """
+        return data_frame(self._home, self.name, filters, kind=kind)
 
     def failures(self) -> list[Failure]:
         """Give the failed tasks, the latest first."""
@@ -148,9 +151,10 @@ class Session:
         filters: Sequence[str] = (),
         particles: bool = False,
         copy_files: bool = False,
+        full_stacks: bool = False,
     ) -> Export:
-        """Export for RELION, or as a table (``csv``, ``json``)."""
-        options = ExportOptions(checked_format(format), tuple(filters), particles, copy_files)
+        """Export for other programs (see ``Format``), or as tables (``csv``, ``json``)."""
+        options = ExportOptions(checked_format(format), tuple(filters), particles, copy_files, full_stacks)
         return export_session(self._home, self.name, out, options)
 
     def close(self) -> None:

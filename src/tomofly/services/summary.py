@@ -37,6 +37,7 @@ def summarise_session(
         "items": progress.items,
         "done": progress.done,
         "failed": progress.failed,
+        "kinds": {kind: vars(count) for kind, count in progress.kinds.items()},
         "wall_s": round(wall, 3),
         "throughput_per_hour": round(progress.done / wall * 3600, 2) if wall > 0 else 0.0,
         "latency_p50_s": progress.latency_p50_s,

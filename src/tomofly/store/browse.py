@@ -1,10 +1,10 @@
 """Queries for people: pages of items with their numbers, filtered and sorted by the database."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, func, or_, select
 
 from tomofly.store import tables as t
 
@@ -13,6 +13,9 @@ ITEM_STATES: tuple[ItemState, ...] = ("waiting", "queued", "running", "done", "f
 
 CHUNK = 500
 """Identities per query: below the number of variables that SQLite takes."""
+
+PROVISIONAL = "provisional"
+"""The mode of a group's task that has a result of some of its members, while others are awaited."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,18 @@ class TaskCell:
     started_at: float | None
     done_at: float | None
     fingerprint: str | None
+    mode: str = ""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What belongs to a group. ``whole_at``: when the last member that is not left out was whole."""
+
+    members: int
+    failed: int
+    excluded: int
+    acquired_at: float | None
+    whole_at: float | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,19 @@ class BrowsedItem:
     metrics: dict[tuple[str, str], float] = field(default_factory=dict)
     flags: list[tuple[str, str, str]] = field(default_factory=list)
     products: dict[tuple[str, str], str] = field(default_factory=dict)
+    gathered: Gathered | None = None
+
+    @property
+    def provisional(self) -> bool:
+        """Whether what there is was made of some members of a group, while others are awaited."""
+        return any(task.mode == PROVISIONAL for task in self.tasks.values())
+
+    @property
+    def whole_at(self) -> float | None:
+        """When the item, or the last member of a group, was whole, or was found if it lay there before."""
+        if self.gathered is not None:
+            return self.gathered.whole_at
+        return self.detected_at if self.acquired_at is None or not self.live else self.acquired_at
 
     def state(self, final_stages: Sequence[str]) -> ItemState:
         """Sum up the states of the tasks; ``final_stages`` are those whose end makes the item done."""
@@ -93,13 +121,20 @@ class BrowsedItem:
             if state in states:
                 return state
         ended = all(s in self.tasks and self.tasks[s].state in ("done", "skipped") for s in final_stages)
-        return "done" if ended and "waiting" not in states else "waiting"
+        return "done" if ended and "waiting" not in states and not self.provisional else "waiting"
 
     def done_at(self, final_stages: Sequence[str]) -> float | None:
-        """When the last of its final stages was done; None before that."""
+        """When the last of its final stages was done; None before that, and for what is provisional."""
+        if self.provisional:
+            return None
         times = [self.tasks[stage].done_at for stage in final_stages if stage in self.tasks]
         known = [time for time in times if time is not None]
         return max(known) if len(known) == len(final_stages) else None
+
+    def latency_s(self, final_stages: Sequence[str]) -> float | None:
+        """How long it took from when the item, or its last member, was whole to its last result."""
+        begin, end = self.whole_at, self.done_at(final_stages)
+        return None if begin is None or end is None else max(0.0, end - begin)
 
 
 def count_items(connection: Connection, session_id: int, wanted: ItemFilter) -> int:
@@ -144,7 +179,8 @@ def items_by_id(connection: Connection, ids: Sequence[int]) -> list[BrowsedItem]
         items = {row["id"]: _browsed(row) for row in rows}
         _add_tasks(connection, items)
         _add_metrics_and_flags(connection, items)
-        found.update(items)
+        gathered = gathered_by(connection, part)
+        found.update({i: replace(item, gathered=gathered.get(i)) for i, item in items.items()})
     return [found[item_id] for item_id in ids if item_id in found]
 
 
@@ -163,7 +199,7 @@ def _add_tasks(connection: Connection, items: Mapping[int, BrowsedItem]) -> None
         owner[row["id"]] = (row["item_id"], row["stage"])
         items[row["item_id"]].tasks[row["stage"]] = TaskCell(
             row["state"], row["reason"], row["attempts"], row["queued_at"], row["started_at"],
-            row["done_at"], row["fingerprint"],
+            row["done_at"], row["fingerprint"], row["mode"],
         )  # fmt: skip
     tasks = list(owner)
     for start in range(0, len(tasks), CHUNK):
@@ -185,6 +221,32 @@ def _add_metrics_and_flags(connection: Connection, items: Mapping[int, BrowsedIt
         select(f.item_id, f.stage, f.code, f.message).where(f.item_id.in_(ids)).order_by(f.stage, f.code)
     ):
         items[item].flags.append((stage, code, message))
+
+
+def gathered_by(connection: Connection, parent_ids: Sequence[int]) -> dict[int, Gathered]:
+    """Sum up the members of groups, by the group; items that gather nothing are not there."""
+    m, i = t.members.c, t.items.c
+    counts = m.excluded.is_(False)
+    query = (
+        select(
+            m.parent_id,
+            func.count(),
+            func.sum(case((counts & m.state.in_(["failed", "skipped"]), 1), else_=0)),
+            func.sum(case((counts, 0), else_=1)),
+            func.max(case((counts, i.acquired_at))),
+            func.max(case((counts, whole_at()))),
+        )
+        .join(t.items, i.id == m.child_id)
+        .where(m.parent_id.in_(list(parent_ids)))
+        .group_by(m.parent_id)
+    )
+    return {row[0]: Gathered(*row[1:]) for row in connection.execute(query)}
+
+
+def whole_at() -> ColumnElement[float]:
+    """Say in SQL when an item was whole; for what lay there before its session, when it was found."""
+    i = t.items.c
+    return case((i.live.is_(True), func.coalesce(i.acquired_at, i.detected_at)), else_=i.detected_at)
 
 
 def _page(
@@ -252,6 +314,7 @@ def _in_state(session_id: int, state: ItemState, final_stages: Sequence[str]) ->
     ended = and_(
         *(t.items.c.id.in_(ends.where(t.tasks.c.stage == stage)) for stage in final_stages),
         t.items.c.id.not_in(_tasks_in(session_id, "waiting")),
+        ~is_provisional(t.items.c.id),
     )
     stronger = {"failed": (), "running": ("failed",), "queued": ("failed", "running")}
     if state in stronger:
@@ -260,6 +323,12 @@ def _in_state(session_id: int, state: ItemState, final_stages: Sequence[str]) ->
         return and_(here, *above)
     quiet = t.items.c.id.not_in(_tasks_in(session_id, "failed", "running", "queued"))
     return and_(quiet, ended) if state == "done" else and_(quiet, ~ended)
+
+
+def is_provisional(item: ColumnElement[int]) -> ColumnElement[bool]:
+    """Say in SQL whether what an item has was made of some members of a group alone."""
+    other = t.tasks.alias()
+    return select(other.c.id).where(other.c.item_id == item, other.c.mode == PROVISIONAL).exists()
 
 
 def _tasks_in(session_id: int, *states: str) -> Select[tuple[int]]:

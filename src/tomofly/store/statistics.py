@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, case, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from tomofly.store import tables as t
+from tomofly.store.browse import gathered_by, is_provisional, whole_at
 
 
 def count_tasks(connection: Connection, session_id: int) -> dict[tuple[str, str], int]:
@@ -25,16 +26,25 @@ def count_kinds(connection: Connection, session_id: int) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def count_failed_items(connection: Connection, session_id: int) -> int:
-    """Count the items of which at least one task has failed."""
-    query = select(func.count(t.tasks.c.item_id.distinct())).where(
-        t.tasks.c.session_id == session_id, t.tasks.c.state == "failed"
+def count_failed_items(connection: Connection, session_id: int) -> dict[str, int]:
+    """Count the items of which at least one task has failed, by kind."""
+    query = (
+        select(t.items.c.kind, func.count(t.items.c.id.distinct()))
+        .join(t.tasks, t.tasks.c.item_id == t.items.c.id)
+        .where(t.tasks.c.session_id == session_id, t.tasks.c.state == "failed")
+        .group_by(t.items.c.kind)
     )
-    return int(connection.scalar(query) or 0)
+    rows = connection.execute(query).all()
+    return {row[0]: row[1] for row in rows}
 
 
-def count_done(connection: Connection, session_id: int, stages: Sequence[str]) -> int:
-    """Count the items on which all of these stages are done."""
+def count_done(
+    connection: Connection, session_id: int, stages: Sequence[str], *, of_groups: bool = False
+) -> int:
+    """Count the items on which all of these stages are done.
+
+    ``of_groups``: the items are groups, of which those that have but a provisional result do not count.
+    """
     k = t.tasks.c
     query = select(func.count()).where(k.session_id == session_id, k.state == "done", k.stage == stages[0])
     for stage in stages[1:]:
@@ -44,6 +54,8 @@ def count_done(connection: Connection, session_id: int, stages: Sequence[str]) -
             .where(other.c.item_id == k.item_id, other.c.stage == stage, other.c.state == "done")
             .exists()
         )
+    if of_groups:
+        query = query.where(~is_provisional(k.item_id))
     return int(connection.scalar(query) or 0)
 
 
@@ -84,23 +96,43 @@ def last_done(connection: Connection, session_id: int, stage: str, limit: int) -
 
 
 def latencies(
-    connection: Connection, session_id: int, stages: Sequence[str], limit: int = 500
+    connection: Connection,
+    session_id: int,
+    stages: Sequence[str],
+    limit: int = 500,
+    *,
+    of_groups: bool = False,
 ) -> list[float]:
     """Give how long the items that these stages finished last took, from when they were whole, s.
 
-    Items that lay there before the session was started count from when it found them.
+    Items that lay there before the session was started count from when it found them, groups from their
+    last member.
     """
     k, i = t.tasks.c, t.items.c
-    begin = case((i.live.is_(True), func.coalesce(i.acquired_at, i.detected_at)), else_=i.detected_at)
     ids = last_done(connection, session_id, stages[-1], limit)
+    if of_groups:
+        return _latencies_of_groups(connection, ids, stages)
     query = (
-        select(func.max(k.done_at) - func.min(begin))
+        select(func.max(k.done_at) - func.min(whole_at()))
         .join(t.items, i.id == k.item_id)
         .where(k.item_id.in_(ids), k.stage.in_(list(stages)), k.state == "done")
         .group_by(k.item_id)
         .having(func.count() == len(stages))
     )
     return [max(0.0, float(value)) for value in connection.scalars(query) if value is not None]
+
+
+def _latencies_of_groups(connection: Connection, ids: Sequence[int], stages: Sequence[str]) -> list[float]:
+    k = t.tasks.c
+    query = (
+        select(k.item_id, func.max(k.done_at))
+        .where(k.item_id.in_(ids), k.stage.in_(list(stages)), k.state == "done", ~is_provisional(k.item_id))
+        .group_by(k.item_id)
+        .having(func.count() == len(stages))
+    )
+    ended = {row[0]: row[1] for row in connection.execute(query)}
+    begun = {item: gathered.whole_at for item, gathered in gathered_by(connection, list(ended)).items()}
+    return [max(0.0, end - begin) for item, end in ended.items() if (begin := begun.get(item)) is not None]
 
 
 def time_span(connection: Connection, session_id: int) -> tuple[float, float] | None:

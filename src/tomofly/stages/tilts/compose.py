@@ -12,7 +12,7 @@ def _series(item: ItemRef) -> str | None:
 
 STAGE = GroupStage(
     name="compose",
-    version="1",
+    version="2",
     summary="Bring tilts together to a series; leave out dark, blocked, shifted and retaken ones",
     session_kinds=("tomo",),
     track="series",
@@ -32,6 +32,7 @@ STAGE = GroupStage(
     member_of=_series,
     complete=complete,
     partial=provisional,
+    main=True,
     resources=Resources(cores=1, memory_gb=2.0),
     run=LoadedOnCall("tomofly.stages.tilts.compose_run", "compose_series"),
 )
