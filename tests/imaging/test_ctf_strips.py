@@ -1,5 +1,7 @@
 """CTF correction of tilted images, with the transfer of each point written out from its own depth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,10 @@ def test_phases_are_flipped_as_the_depth_of_each_point_asks(hand: int, axis: flo
     assert right > _alike(_corrected(blurred, geometry, hand=-hand), sharp) + 0.01
     level = TiltGeometry(np.zeros(2), np.full(2, axis), geometry.shift_yx_px)
     assert right > _alike(_corrected(blurred, level), sharp) + 0.001
+    np.testing.assert_array_equal(
+        _corrected(blurred, geometry, hand=0),
+        _corrected(blurred, replace(level, shift_yx_px=np.zeros((2, 2)))),
+    )
 
 
 def test_a_level_image_is_corrected_as_a_whole() -> None:
@@ -88,5 +94,5 @@ def test_threads_and_wrong_names() -> None:
     np.testing.assert_array_equal(_corrected(images, geometry), _corrected(images, geometry, threads=2))
     with pytest.raises(ValueError, match="flip or wiener, not 'none'"):
         _corrected(images, geometry, method="none")
-    with pytest.raises(ValueError, match="1 or -1, not 0"):
-        _corrected(images, geometry, hand=0)
+    with pytest.raises(ValueError, match="1, 0 or -1, not 2"):
+        _corrected(images, geometry, hand=2)

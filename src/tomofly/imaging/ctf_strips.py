@@ -61,15 +61,15 @@ def correct_tilted_ctf(
     """Correct images (tilt, y, x) for the CTF, strip by strip; the contrast stays dark on bright.
 
     Defocus and astigmatism (tilt,) are those of the specimen's origin; elsewhere on its level middle plane
-    the defocus is larger by ``hand`` times the depth. 'flip' turns the phases that the CTF has turned;
+    the defocus is larger by ``hand`` times the depth, or the same everywhere by a hand of 0. 'flip' turns the phases that the CTF has turned;
     'wiener' also restores amplitudes, by CTF/(CTF² + 0.2), scaled to 1 at the CTF's extrema. Frequencies
     below the first zero keep their sign by either. Strips are as many as details of 10 Å, or of two pixels,
     need: images are best binned before. Returns float32. Raises ValueError for an unknown method or hand.
     """
     if method not in ("flip", "wiener"):
         raise ValueError(f"the method is flip or wiener, not {method!r}")
-    if hand not in (1, -1):
-        raise ValueError(f"the hand is 1 or -1, not {hand}")
+    if hand not in (1, 0, -1):
+        raise ValueError(f"the hand is 1, 0 or -1, not {hand}")
     optics = CtfOptics(voltage_kv, spherical_aberration_mm, amplitude_contrast)
     planes = _planes(geometry, pixel_size_angstrom, hand)
     lens = np.broadcast_arrays(

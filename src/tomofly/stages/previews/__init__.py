@@ -5,19 +5,15 @@ from tomofly.stages.previews.micrograph import draw_micrograph, draw_picks
 from tomofly.stages.previews.profile import draw_profile
 from tomofly.stages.previews.spectrum import draw_spectrum
 from tomofly.stages.previews.tilts import TiltCurve, draw_over_tilts
-from tomofly.stages.previews.tomogram import (
-    draw_picked,
-    draw_sections,
-    write_slices_movie,
-    write_tilts_movie,
-)
+from tomofly.stages.previews.tomogram import VolumeMarks, draw_sections
+from tomofly.stages.previews.tomogram_movie import write_slices_movie, write_tilts_movie
 
 __all__ = [
     "TiltCurve",
+    "VolumeMarks",
     "draw_drift",
     "draw_micrograph",
     "draw_over_tilts",
-    "draw_picked",
     "draw_picks",
     "draw_profile",
     "draw_sections",

@@ -25,6 +25,10 @@ class TomogramParams(StageParams):
         ge=0,
         le=20000,
     )
+    ctf_correction: Literal["flip", "wiener", "none"] = parameter(
+        "flip",
+        "Correct tilts for the CTF in strips along the tilt axis: phases alone, amplitudes too, or not",
+    )
     dose_weighting: bool = parameter(True, "Weight tilts by the dose before them")
     erase_gold_angstrom: float = parameter(
         0.0, "Erase beads of this diameter; 0: leave them in", unit="Å", ge=0, le=1000
@@ -35,20 +39,35 @@ class TomogramParams(StageParams):
 
 STAGE = MapStage(
     name="tomogram",
-    version="1",
-    summary="Reconstruct the tomogram, each tilt weighted by its dose and angle",
+    version="2",
+    summary="Reconstruct the tomogram, each tilt corrected for its CTF, weighted by dose and angle",
     session_kinds=("tomo",),
     track="series",
     consumes="tilt series",
     produces="tomogram",
     params=TomogramParams,
-    needs=("compose", "series_alignment"),
-    reads={"microscope": ("voltage_kv", "pre_exposure_e_per_a2")},
+    needs=("compose", "series_alignment", "series_ctf"),
+    reads={
+        "microscope": (
+            "voltage_kv",
+            "pre_exposure_e_per_a2",
+            "spherical_aberration_mm",
+            "amplitude_contrast",
+        ),
+        "series_ctf": ("hand",),
+    },
     metrics=(
         Metric("voxel_size_angstrom", "Å", "Size of a voxel"),
         Metric("height_angstrom", "Å", "Height of the volume"),
         Metric(
             "contrast", "", "Standard deviation in the specimen's slab over that above and below it", "high"
+        ),
+        Metric("ctf_corrected", "", "1 where the tilts were corrected for the CTF, else 0", "high"),
+        Metric(
+            "half_resolution_angstrom",
+            "Å",
+            "Where the tomograms of even and odd frames agree to 0.143 within the specimen",
+            "low",
         ),
     ),
     previews=("sections", "slices", "tilts"),

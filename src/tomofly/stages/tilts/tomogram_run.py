@@ -1,125 +1,84 @@
-"""The tomogram of one series: weighted, CTF-corrected, reconstructed, and drawn."""
+"""The tomogram of one series: corrected, weighted, reconstructed, measured and drawn."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tomofly.formats.mrc import write_image
-from tomofly.imaging.fourier import cropped_shape, fourier_crop, inverse_real_transform, real_transform
-from tomofly.imaging.gold_erasing import erase_gold
-from tomofly.imaging.tilt_geometry import TiltGeometry
-from tomofly.imaging.tilt_weighting import tilt_contrast, weight_tilts
+from tomofly.imaging.back_projection import ViewGrid, align_views
+from tomofly.imaging.fourier import cropped_shape
 from tomofly.imaging.tomogram import reconstruct_tomogram
+from tomofly.imaging.tomogram_fsc import half_resolution
 from tomofly.model import Flag, ItemRef, Outcome, StageContext
 from tomofly.stages.faults import blamed_on_input
 from tomofly.stages.previews import draw_sections, write_slices_movie, write_tilts_movie
-from tomofly.stages.sections import microscope_of
-from tomofly.stages.tilts.files import AlignmentFile, SeriesFile, read_alignment, read_series
+from tomofly.stages.previews.tomogram_movie import MOVIE_SIDE_PX
 from tomofly.stages.tilts.image_run import HALVES, read_sections
 from tomofly.stages.tilts.tomogram import TomogramParams
+from tomofly.stages.tilts.tomogram_file import TomogramFile
+from tomofly.stages.tilts.tomogram_images import fourier_cropped, prepared_images
+from tomofly.stages.tilts.tomogram_plan import (
+    DEFAULT_HEIGHT_ANGSTROM,
+    TomogramPlan,
+    plan_tomogram,
+    target_defocus,
+)
 
 FloatImage = npt.NDArray[np.float32]
 
-PROVISIONAL_BINNING = 2.0
-"""A preview is made while tilts still come: it must cost little."""
-
-DEFAULT_HEIGHT_ANGSTROM = 3000.0
-ROOM = 1.3
-LEAST_ROOM_ANGSTROM = 400.0
-"""Room around the specimen, as a factor and at least so much, so that its surfaces can be seen."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a reconstruction works on: the record, where the views are, and the volume that is wanted."""
-
-    series: SeriesFile
-    alignment: AlignmentFile
-    geometry: TiltGeometry
-    views: npt.NDArray[np.intp]
-    pixel_size_angstrom: float
-    shape_yx: tuple[int, int]
-    shape_zyx: tuple[int, int, int]
+COMPARED_VOXELS = 400
+"""Halves are compared within so many voxels about the middle: enough to tell, little to hold."""
 
 
 def make_tomogram(item: ItemRef, params: TomogramParams, ctx: StageContext) -> Outcome:
     """Reconstruct one series; while it is provisional, coarsely and without extras."""
-    composed, aligned = ctx.inputs["compose"], ctx.inputs["series_alignment"]
-    series = read_series(composed.products["series"])
-    plan = _plan(series, read_alignment(aligned.products["alignment"]), params)
+    composed = ctx.inputs["compose"].products
+    plan = plan_tomogram(params, ctx)
+    record = _record(plan, params)
+    products = {"tomogram": ctx.new_file(".mrc"), "record": ctx.new_file(".json")}
+    record.write(products["record"])
     with blamed_on_input("The tomogram cannot be made", "Look at the tilts and at their alignment"):
-        images = _prepared(read_sections(composed.products["stack"]), plan, params, ctx)
+        images = prepared_images(read_sections(composed["stack"]), plan, params, ctx)
         volume = _reconstructed(images, plan, params, ctx)
-    products = {"tomogram": ctx.new_file(".mrc")}
     _write(products["tomogram"], volume, plan, params)
-    halves = _halves(plan, params, ctx) if params.halves and not series.provisional else {}
-    products |= {
-        half: _write_half(half, half_volume, plan, params, ctx) for half, half_volume in halves.items()
-    }
-    products |= _draw(volume, images, plan, ctx)
     metrics = _metrics(volume, plan)
-    ctx.log.info("%s: %d x %d x %d voxels of %.1f Å", item.key, *volume.shape[::-1], plan.pixel_size_angstrom)
-    return Outcome(products, metrics, tuple(_flags(plan, params, halves)))
+    products |= _draw(volume, images, plan, record, ctx)
+    # The tomogram is on the disk and drawn: what it takes is needed for its halves.
+    del volume, images
+    halves, resolution = _halves(plan, params, ctx)
+    if resolution is not None and np.isfinite(resolution):
+        metrics["half_resolution_angstrom"] = resolution
+    size = record.size_zyx[::-1]
+    ctx.log.info("%s: %d x %d x %d voxels of %.1f Å", item.key, *size, plan.pixel_size_angstrom)
+    flags = (*plan.flags, *_flags(plan, params, bool(halves)))
+    return Outcome(products | halves, metrics, flags)
 
 
-def _plan(series: SeriesFile, alignment: AlignmentFile, params: TomogramParams) -> _Plan:
-    binning = max(params.binning, PROVISIONAL_BINNING if series.provisional else 1.0)
-    shape = cropped_shape(series.shape_yx, binning)
-    binning = series.shape_yx[1] / shape[1]
-    views = np.flatnonzero(alignment.aligned)
-    geometry = alignment.geometry().subset(views).binned(binning)
-    pixel = series.pixel_size_angstrom * binning
-    height = params.thickness_angstrom or _height(alignment)
-    turned = abs(np.sin(np.deg2rad(float(np.median(geometry.axis_angle_deg))))) > np.sqrt(0.5)
-    # Along the volume's y runs the tilt axis: an image whose axis lies across is seen on its side.
-    rows, columns = (shape[1], shape[0]) if turned else shape
-    return _Plan(
-        series, alignment, geometry, views, pixel, shape, (2 * round(height / pixel / 2), rows, columns)
+def _record(plan: TomogramPlan, params: TomogramParams) -> TomogramFile:
+    known = None
+    target = target_defocus(plan.series)
+    if plan.correction is not None:
+        u, v, _ = plan.correction.defocus()
+        known = float((u + v)[int(np.argmin(np.abs(plan.geometry.tilt_angle_deg)))] / 2)
+    return TomogramFile(
+        name=plan.series.name,
+        size_zyx=plan.shape_zyx,
+        voxel_size_angstrom=plan.pixel_size_angstrom,
+        thickness_angstrom=plan.alignment.thickness_angstrom,
+        tilts=len(plan.views),
+        ctf_correction="none" if plan.correction is None else params.ctf_correction,
+        hand=0 if plan.correction is None else plan.correction.hand,
+        defocus_angstrom=target if known is None else known,
+        defocus_source="measured" if known is not None else "target" if target is not None else "",
+        gold_erased_angstrom=params.erase_gold_angstrom,
+        provisional=plan.series.provisional,
     )
 
 
-def _height(alignment: AlignmentFile) -> float:
-    """Give the height of the volume: the specimen with room around it, or the usual where none was seen."""
-    if alignment.thickness_angstrom is None:
-        return DEFAULT_HEIGHT_ANGSTROM
-    return max(ROOM * alignment.thickness_angstrom, alignment.thickness_angstrom + LEAST_ROOM_ANGSTROM)
-
-
-def _prepared(stack: FloatImage, plan: _Plan, params: TomogramParams, ctx: StageContext) -> FloatImage:
-    """Give the images (tilt, y, x) to be projected back: contrast, weighted, of the pixel size."""
-    images = tilt_contrast(stack[plan.views])
-    if params.erase_gold_angstrom:
-        images = erase_gold(images, params.erase_gold_angstrom / plan.series.pixel_size_angstrom)
-    images = _cropped(images, plan.shape_yx, ctx.threads)
-    dose = _dose(plan, ctx) if params.dose_weighting else None
-    return weight_tilts(
-        images, plan.pixel_size_angstrom, tilt_angle_deg=plan.geometry.tilt_angle_deg,
-        dose_e_per_angstrom2=dose, voltage_kv=microscope_of(ctx).voltage_kv, threads=ctx.threads,
-    )  # fmt: skip
-
-
-def _cropped(images: FloatImage, shape: tuple[int, int], threads: int) -> FloatImage:
-    full = (images.shape[1], images.shape[2])
-    if full == shape:
-        return images
-    return np.stack(
-        [inverse_real_transform(fourier_crop(real_transform(i, threads), full, shape), shape) for i in images]
-    )
-
-
-def _dose(plan: _Plan, ctx: StageContext) -> npt.NDArray[np.float64] | None:
-    """Give the dose to the middle of each view, with what the specimen had received before its series."""
-    before = plan.series.accumulated_dose
-    if before is None:
-        return None
-    own = np.array([view.dose_e_per_a2 or 0.0 for view in plan.series.used])
-    dose: npt.NDArray[np.float64] = (before + own / 2 + microscope_of(ctx).pre_exposure_e_per_a2)[plan.views]
-    return dose
-
-
-def _reconstructed(images: FloatImage, plan: _Plan, params: TomogramParams, ctx: StageContext) -> FloatImage:
+def _reconstructed(
+    images: FloatImage, plan: TomogramPlan, params: TomogramParams, ctx: StageContext
+) -> FloatImage:
     thickness = plan.alignment.thickness_angstrom
     return reconstruct_tomogram(
         images,
@@ -133,68 +92,103 @@ def _reconstructed(images: FloatImage, plan: _Plan, params: TomogramParams, ctx:
     )
 
 
-def _halves(plan: _Plan, params: TomogramParams, ctx: StageContext) -> dict[str, FloatImage]:
-    """Reconstruct the even and the odd frames, where all tilts have them."""
+def _halves(
+    plan: TomogramPlan, params: TomogramParams, ctx: StageContext
+) -> tuple[dict[str, Path], float | None]:
+    """Reconstruct the even and the odd frames, where all tilts have them, and say how far they agree."""
     stacks = ctx.inputs["compose"].products
-    if not all(half in stacks for half in HALVES):
-        return {}
-    return {
-        half: _reconstructed(_prepared(read_sections(stacks[half]), plan, params, ctx), plan, params, ctx)
-        for half in HALVES
-    }
+    if not params.halves or plan.series.provisional or not all(half in stacks for half in HALVES):
+        return {}, None
+    products: dict[str, Path] = {}
+    compared: list[FloatImage] = []
+    for half in HALVES:
+        with blamed_on_input(f"The tomogram of the {half} frames cannot be made", "Look at the tilts"):
+            images = prepared_images(read_sections(stacks[half]), plan, params, ctx)
+            volume = _reconstructed(images, plan, params, ctx)
+        products[half] = ctx.new_file(f"_{half}.mrc")
+        _write(products[half], volume, plan, params, f"{half} frames")
+        compared.append(_inner(volume, plan).copy())
+    first, second = compared
+    return products, half_resolution(first, second, plan.pixel_size_angstrom, threads=ctx.threads)
 
 
-def _write_half(
-    half: str, volume: FloatImage, plan: _Plan, params: TomogramParams, ctx: StageContext
-) -> Path:
-    path = ctx.new_file(f"_{half}.mrc")
-    _write(path, volume, plan, params)
-    return path
+def _inner(volume: FloatImage, plan: TomogramPlan) -> FloatImage:
+    """Give the part about the middle where there is specimen: noise above and below tells nothing."""
+    thickness = plan.alignment.thickness_angstrom
+    depth = volume.shape[0] if thickness is None else round(thickness / plan.pixel_size_angstrom)
+    wanted = (max(16, depth), COMPARED_VOXELS, COMPARED_VOXELS)
+    starts = [max(0, (size - most) // 2) for size, most in zip(volume.shape, wanted, strict=True)]
+    return volume[tuple(slice(s, s + most) for s, most in zip(starts, wanted, strict=True))]
 
 
-def _write(path: Path, volume: FloatImage, plan: _Plan, params: TomogramParams) -> None:
+def _write(
+    path: Path, volume: FloatImage, plan: TomogramPlan, params: TomogramParams, of: str = "all frames"
+) -> None:
     write_image(
         path, volume, plan.pixel_size_angstrom, float16=params.float16, volume=True,
-        labels=[f"tomofly: {'provisional ' if plan.series.provisional else ''}tomogram"],
+        labels=_labels(plan, params, of),
     )  # fmt: skip
 
 
-def _draw(volume: FloatImage, images: FloatImage, plan: _Plan, ctx: StageContext) -> dict[str, Path]:
+def _labels(plan: TomogramPlan, params: TomogramParams, of: str) -> list[str]:
+    """Say in the header what this is, in lines of at most 80 signs."""
+    what = "provisional tomogram" if plan.series.provisional else "tomogram"
+    method = params.filtering if params.method == "wbp" else "SIRT"
+    corrected = "not CTF-corrected" if plan.correction is None else f"CTF-corrected ({params.ctf_correction})"
+    return [
+        f"tomofly: {what} of {len(plan.views)} tilts, {of}",
+        f"tomofly: {method}, {corrected}, specimen dark; y along the tilt axis",
+    ]
+
+
+def _draw(
+    volume: FloatImage, images: FloatImage, plan: TomogramPlan, record: TomogramFile, ctx: StageContext
+) -> dict[str, Path]:
+    size, voxel = record.size_zyx[::-1], record.voxel_size_angstrom
+    words = [Path(record.name).name, f"{record.tilts} tilts"]
+    words += ["provisional"] if record.provisional else []
+    title = ", ".join([*words, f"{size[0]} × {size[1]} × {size[2]} voxels of {voxel:.4g} Å"])
     products = {"sections": ctx.new_file(".webp")}
-    caption = f"{len(images)} tilts, provisional" if plan.series.provisional else f"{len(images)} tilts"
-    draw_sections(volume, plan.pixel_size_angstrom, products["sections"], caption)
-    if plan.series.provisional:
+    draw_sections(volume, voxel, products["sections"], title)
+    if record.provisional:
         return products
     products |= {"slices": ctx.new_file("_slices.webp"), "tilts": ctx.new_file("_tilts.webp")}
-    write_slices_movie(volume, products["slices"])
-    write_tilts_movie(_aligned(images, plan.geometry), plan.geometry.tilt_angle_deg, products["tilts"])
+    write_slices_movie(volume, voxel, products["slices"], record.slab_z())
+    shown, pixel = _aligned(images, plan)
+    write_tilts_movie(shown, pixel, plan.geometry.tilt_angle_deg, products["tilts"])
     return products
 
 
-def _aligned(images: FloatImage, geometry: TiltGeometry) -> FloatImage:
-    """Shift images by whole pixels to where their specimen is centred: near enough for the eye."""
-    moved = [
-        np.roll(image, tuple(np.rint(shift).astype(int)), axis=(0, 1))
-        for image, shift in zip(images, geometry.shift_yx_px, strict=True)
-    ]
-    return np.stack(moved)
+def _aligned(images: FloatImage, plan: TomogramPlan) -> tuple[FloatImage, float]:
+    """Give small images (tilt, y, x) as they are projected back, the axis upright, and their pixel size."""
+    full = (images.shape[1], images.shape[2])
+    binning = max(1.0, max(full) / MOVIE_SIDE_PX)
+    small = fourier_cropped(images, cropped_shape(full, binning), 1)
+    binning = full[1] / small.shape[2]
+    rows, columns = (max(2, round(n / binning)) for n in plan.shape_zyx[1:])
+    views = align_views(small, plan.geometry.binned(binning), ViewGrid(columns, rows))
+    return views.transpose(0, 2, 1), plan.pixel_size_angstrom * binning
 
 
-def _metrics(volume: FloatImage, plan: _Plan) -> dict[str, float]:
+def _metrics(volume: FloatImage, plan: TomogramPlan) -> dict[str, float]:
     size = plan.pixel_size_angstrom
-    known = {"voxel_size_angstrom": size, "height_angstrom": volume.shape[0] * size}
+    known = {
+        "voxel_size_angstrom": size,
+        "height_angstrom": volume.shape[0] * size,
+        "ctf_corrected": float(plan.correction is not None),
+    }
     contrast = _contrast(volume, plan)
     if contrast is not None:
         known["contrast"] = contrast
     return known
 
 
-def _contrast(volume: FloatImage, plan: _Plan) -> float | None:
+def _contrast(volume: FloatImage, plan: TomogramPlan) -> float | None:
     """Compare the slab with what is above and below it."""
     thickness = plan.alignment.thickness_angstrom
     if thickness is None:
         return None
-    spread = volume.std(axis=(1, 2))
+    spread = np.array([float(section.std()) for section in volume])
     height = np.abs(np.arange(len(spread)) - len(spread) // 2) * plan.pixel_size_angstrom
     inside, outside = spread[height < thickness / 2], spread[height > 0.6 * thickness]
     if not inside.size or not outside.size or not outside.mean() > 0:
@@ -202,7 +196,7 @@ def _contrast(volume: FloatImage, plan: _Plan) -> float | None:
     return float(inside.mean() / outside.mean())
 
 
-def _flags(plan: _Plan, params: TomogramParams, halves: dict[str, FloatImage]) -> list[Flag]:
+def _flags(plan: TomogramPlan, params: TomogramParams, halves: bool) -> list[Flag]:
     """Say what was done otherwise than asked."""
     flags = []
     if plan.series.provisional:
