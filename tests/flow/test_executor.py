@@ -55,6 +55,17 @@ def test_tasks_run_on_workers_that_survive_a_killed_neighbour(executor: DaskExec
     assert _reports(executor, 1)[3].outcome is not None
 
 
+def test_nothing_is_kept_of_tasks_that_came_one_at_a_time(executor: DaskExecutor, tmp_path: Path) -> None:
+    for number in range(12):
+        executor.submit(_order(tmp_path, number, "1"))
+        assert _reports(executor, 1)[number].outcome is not None
+    assert executor._cluster is not None
+    scheduler = executor._cluster.scheduler
+    assert len(scheduler.tasks) <= 1
+    assert len(scheduler.task_prefixes) == 1 and len(scheduler.task_groups) <= 1
+    assert "spans" not in scheduler.extensions
+
+
 def test_a_task_whose_worker_is_killed_from_outside_is_reported_as_lost(
     executor: DaskExecutor, tmp_path: Path
 ) -> None:

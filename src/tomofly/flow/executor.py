@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import dask
 import psutil
 from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.scheduler import DEFAULT_EXTENSIONS
 
 from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, run_task, writable_text
 from tomofly.model import ResourceParams, TomoflyError
@@ -23,6 +24,9 @@ SINGLE_THREADED = {
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
 }
+
+SCHEDULER_EXTENSIONS = {name: made for name, made in DEFAULT_EXTENSIONS.items() if name != "spans"}
+"""Spans are kept for ever: one for each time that the queue was empty, all night."""
 
 
 class Executor(Protocol):
@@ -158,6 +162,8 @@ def _local_cluster(params: ResourceParams, scratch: Path) -> LocalCluster:
         local_directory=str(scratch),
         resources={"compute": 1, "transfer": 2},
         env=SINGLE_THREADED,
+        scheduler_kwargs={"extensions": SCHEDULER_EXTENSIONS},
+        extensions={},
         silence_logs="CRITICAL",
     )
 
