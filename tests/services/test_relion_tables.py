@@ -14,6 +14,7 @@ from tomofly.formats.star import read_star
 from tomofly.model import GainParams, MicroscopeParams
 from tomofly.services import export_relion
 from tomofly.services.export import Draft, ExportOptions, SafeNames
+from tomofly.services.export_motion import write_gain
 
 MOTION = {"motion": SimpleNamespace(track="one")}
 
@@ -24,7 +25,8 @@ def draft(tmp_path: Path) -> Draft:
     scope: Any = SimpleNamespace(folder=tmp_path / "session", workflow=MOTION)
     settings: Any = {"one": {"microscope": MicroscopeParams(pixel_size_angstrom=1.25)}}
     (tmp_path / "session" / "motion").mkdir(parents=True)
-    return Draft(scope, settings, ExportOptions(), tmp_path / "export", SafeNames())
+    folder = tmp_path / "export"
+    return Draft(scope, settings, ExportOptions(), folder, folder, SafeNames())
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -47,8 +49,8 @@ def test_the_gain_is_exported_as_the_movies_need_it(draft: Draft, tmp_path: Path
     recorded = np.random.default_rng(1).uniform(0.5, 1.5, (13, 17)).astype(np.float32)
     write_image(tmp_path / "gain.mrc", recorded, 1.25)
     gain = GainParams(path=str(tmp_path / "gain.mrc"), rotation_deg=90, flip="up-down", divide=divide)
-    name = export_relion._gain(draft, gain)
-    assert export_relion._gain(draft, gain) == name
+    name = write_gain(draft, gain)
+    assert write_gain(draft, gain) == name
     written, _ = read_image(draft.folder / name)
     needed = np.rot90(1 / recorded if divide else recorded)[::-1]
     np.testing.assert_allclose(written, needed / needed.mean(), rtol=1e-5)
@@ -63,13 +65,13 @@ def test_the_sessions_own_copy_of_the_gain_is_exported_when_the_original_is_gone
     own = own_gain(draft.scope.folder, gain)
     own.parent.mkdir()
     write_image(own, recorded, 1.25)
-    written, _ = read_image(draft.folder / export_relion._gain(draft, gain))
+    written, _ = read_image(draft.folder / write_gain(draft, gain))
     np.testing.assert_allclose(written, recorded / recorded.mean(), rtol=1e-5)
 
 
 def test_a_gain_that_is_gone_is_told_of(draft: Draft, tmp_path: Path) -> None:
     gain = GainParams(path=str(tmp_path / "none.mrc"))
-    assert export_relion._gain(draft, gain) == "none.mrc"
+    assert write_gain(draft, gain) == "none.mrc"
     assert "is gone" in draft.notes[0]
 
 

@@ -56,8 +56,8 @@ class AretomoAlignment:
 def write_aln(path: str | Path, series: TiltSeriesRecord) -> None:
     """Write the alignment of a series; excluded tilts are AreTomo's dark frames.
 
-    Raises ValueError when the series is levelled about x, which an .aln cannot express: turn the volume
-    instead.
+    Raises ValueError when the series is turned about x, which an .aln cannot express; see
+    ``not_turned_about_x``.
     """
     if abs(series.x_tilt_deg) > _NO_X_TILT_DEG:
         what = f"AreTomo has no rotation about x, by which {series.name} is turned ({series.x_tilt_deg:.2f}°)"
@@ -77,6 +77,15 @@ def write_aln(path: str | Path, series: TiltSeriesRecord) -> None:
         )
         target.flush()
         os.fsync(target.fileno())
+
+
+def not_turned_about_x(series: TiltSeriesRecord) -> TiltSeriesRecord:
+    """Give a series as AreTomo can have it: the same views of a specimen that is not turned about x.
+
+    A point p from the middle of the series' volume is at Rx(x_tilt)·p from the middle of that volume, and
+    seen at the same place in every tilt.
+    """
+    return replace(series, x_tilt_deg=0.0)
 
 
 def read_aln(path: str | Path) -> AretomoAlignment:

@@ -78,8 +78,11 @@ def write_tilt_series(path: str | Path, series: TiltSeriesRecord) -> None:
         "rlnTomoNominalTiltAxisAngle": [series.nominal_axis_angle_deg] * len(tilts),
         "rlnTomoNominalDefocus": [_negative(tilt.nominal_defocus_um) for tilt in tilts],
         "rlnMicrographPreExposure": [float(tilt.dose_before) for tilt in tilts],
+        "rlnMicrographNameEven": [tilt.even_name for tilt in tilts],
+        "rlnMicrographNameOdd": [tilt.odd_name for tilt in tilts],
         "rlnMicrographName": [tilt.image_name for tilt in tilts],
         "rlnMicrographMetadata": [tilt.motion_star for tilt in tilts],
+        **_motion_columns(used),
         "rlnDefocusU": u,
         "rlnDefocusV": v,
         "rlnCtfAstigmatism": [_difference(first, second) for first, second in zip(u, v, strict=True)],
@@ -121,6 +124,12 @@ def write_particles(
     if particles and all(p.score is not None for p in particles):
         columns["rlnAutopickFigureOfMerit"] = [float(p.score or 0) for p in particles]
     write_star(path, {"optics": groups, "particles": pd.DataFrame(columns)})
+
+
+def write_optimisation_set(path: str | Path, tomograms: str, particles: str) -> None:
+    """Write the file that names both lists, by which RELION's jobs take them together."""
+    names: dict[str, StarValue] = {"rlnTomoParticlesFile": particles, "rlnTomoTomogramsFile": tomograms}
+    write_star(path, {"optimisation_set": names})
 
 
 def relion_centred_angstrom(particle: TomoParticle, series: TiltSeriesRecord) -> FloatArray:
@@ -192,6 +201,12 @@ def _alignment_columns(series: TiltSeriesRecord) -> dict[str, Iterable[object]]:
     return dict(zip(_ALIGNMENT, columns, strict=True))
 
 
+def _motion_columns(series: TiltSeriesRecord) -> dict[str, Iterable[object]]:
+    motion = [tilt.motion_angstrom or (None, None, None) for tilt in series.tilts]
+    labels = [f"rlnAccumMotion{part}" for part in ("Total", "Early", "Late")]
+    return dict(zip(labels, zip(*motion, strict=True), strict=True))
+
+
 def _tomogram_row(star: str, series: TiltSeriesRecord, tomogram: bool) -> dict[str, StarValue | None]:
     row: dict[str, StarValue | None] = {
         "rlnTomoName": series.name,
@@ -210,6 +225,8 @@ def _tomogram_row(star: str, series: TiltSeriesRecord, tomogram: bool) -> dict[s
         }
         row["rlnTomoTomogramBinning"] = float(series.tomogram_binning)
         row["rlnTomoReconstructedTomogram"] = series.tomogram_name
+        halves = series.half_names or (None, None)
+        row |= {f"rlnTomoReconstructedTomogramHalf{n}": name for n, name in enumerate(halves, start=1)}
     return row
 
 

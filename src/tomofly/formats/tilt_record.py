@@ -15,6 +15,7 @@ class TiltRecord:
 
     ``shift_yx_px`` is what must be applied to the image; ``dose`` is of this image alone, ``dose_before`` of
     all that came before it (e/Å²); ``acquisition_order`` counts from 0. Underfocus is positive.
+    ``motion_angstrom``: total, early and late.
     """
 
     movie_name: str
@@ -26,8 +27,11 @@ class TiltRecord:
     dose: float
     dose_before: float
     image_name: str | None = None
+    even_name: str | None = None
+    odd_name: str | None = None
     motion_star: str | None = None
     frame_count: int | None = None
+    motion_angstrom: tuple[float, float, float] | None = None
     nominal_defocus_um: float | None = None
     defocus_u_angstrom: float | None = None
     defocus_v_angstrom: float | None = None
@@ -61,6 +65,7 @@ class TiltSeriesRecord:
     x_tilt_deg: float = 0.0
     stack_name: str | None = None
     tomogram_name: str | None = None
+    half_names: tuple[str, str] | None = None
     tomogram_binning: float = 1.0
     optics_group: str = "opticsGroup1"
 

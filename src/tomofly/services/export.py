@@ -1,9 +1,11 @@
 """Exports: a folder that other programs read, with the settings and the provenance of everything in it."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -12,8 +14,8 @@ from typing import Any, Literal, get_args
 from tomofly._version import __version__
 from tomofly.flow.graph import Workflow
 from tomofly.model import Settings, TomoflyError
+from tomofly.services.export_folder import staged_export
 from tomofly.services.home import Home, checked_folder
-from tomofly.services.sessions import EXPORT_MARK
 from tomofly.services.settings import settings_in_force
 from tomofly.services.table import (
     TableScope,
@@ -27,24 +29,32 @@ from tomofly.services.table import (
 from tomofly.store import browse
 from tomofly.store.browse import BrowsedItem
 
-Format = Literal["relion", "csv", "json"]
+Format = Literal["relion", "relion4", "imod", "aretomo", "warp", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export: the format, which items, and whether to copy images or link to them."""
+    """What to export: the format, which items, and whether to copy images or link to them.
+
+    ``particles``: also cut out the particles of micrographs. ``full_stacks``: stacks of tilts have the pixels
+    of the motion-corrected tilts, not those that the session aligned its series with.
+    """
 
     format: Format = "relion"
     filters: tuple[str, ...] = ()
     particles: bool = False
     copy_files: bool = False
+    full_stacks: bool = False
 
 
 @dataclass(frozen=True)
 class Export:
-    """What an export holds; ``left_out`` counts items that passed the filter but had nothing to give."""
+    """What an export holds; ``left_out`` counts items that passed the filter but had nothing to give.
+
+    ``reasons`` says why they had nothing, by key, as far as each has a reason of its own.
+    """
 
     format: Format
     folder: Path
@@ -53,6 +63,7 @@ class Export:
     particles: int
     files: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Give it as JSON values."""
@@ -61,35 +72,80 @@ class Export:
 
 @dataclass
 class Draft:
-    """An export in the making: where it goes, what it is made of, and what has been written."""
+    """An export in the making: what it is made of, and what has been written.
+
+    ``folder`` is where it is built, ``final`` where it will be.
+    """
 
     scope: TableScope
     settings: Mapping[str, Settings]
     options: ExportOptions
     folder: Path
+    final: Path
     names: "SafeNames"
     files: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     items: int = 0
     left_out: int = 0
     particles: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
 
     def section(self, stage: str) -> Any:
         """Give the parameters of a stage that are in force."""
         return self.settings[self.scope.workflow[stage].track][stage]
 
     def add_file(self, name: str) -> Path:
-        """Note a file that the export holds and give its path."""
+        """Note a file by which the export is read, and give its path."""
         self.files.append(name)
+        return self.new_file(name)
+
+    def new_file(self, name: str) -> Path:
+        """Give the path of a file that others point to."""
+        self.made.append(name)
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    @contextmanager
+    def whole_or_none(self) -> Iterator[None]:
+        """Take back the files of an item that cannot be exported after all."""
+        files, made = len(self.files), len(self.made)
+        try:
+            yield
+        except BaseException:
+            for name in self.made[made:]:
+                (self.folder / name).unlink(missing_ok=True)
+            del self.files[files:], self.made[made:]
+            raise
+
+    def place(self, product: str, name: str) -> str:
+        """Link or copy a product of the session into the export under another name; give that name."""
+        source = (self.scope.folder / product).resolve()
+        if not source.is_file():
+            raise TomoflyError(f"The file {source} is gone", "Clear the track that made it, and export again")
+        target = self.new_file(name)
+        if self.options.copy_files:
+            shutil.copyfile(source, target)
+        else:
+            target.symlink_to(os.path.relpath(source, (self.final / name).parent))
+        return name
+
+    def note(self, text: str) -> None:
+        """Say something of the export, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def leave_out(self, key: str, reason: str) -> None:
+        """Say why an item has nothing to give."""
+        self.left_out += 1
+        self.reasons[key] = reason
+
     def finished(self) -> Export:
         """Give what the export has become."""
         return Export(
-            self.options.format, self.folder, self.items, self.left_out, self.particles, tuple(self.files),
-            tuple(self.notes),
+            self.options.format, self.final, self.items, self.left_out, self.particles, tuple(self.files),
+            tuple(self.notes), self.reasons,
         )  # fmt: skip
 
 
@@ -114,25 +170,28 @@ def export_session(
     """Export the items of a session that pass the filters; items left out by hand stay out.
 
     Without a folder it goes to ``exports/<format>`` in the session's own. An earlier export there is
-    replaced. Raises TomoflyError for a folder that holds anything else.
+    replaced once the new one is whole. Raises TomoflyError for a format that the kind of session has not, or
+    a folder that holds anything else.
     """
     options = options or ExportOptions()
     scope = table_scope(home, name)
+    write = _writer(scope.workflow, options.format)
     target = checked_folder(folder or scope.folder / "exports" / options.format, "an export")
     _refuse_products(scope, target)
     with home.database.read() as connection:
         settings = settings_in_force(connection, scope.session, scope.workflow)
-    _prepare(target)
-    draft = Draft(scope, settings, options, target, SafeNames())
-    _WRITERS[options.format](home, draft)
-    _write_settings(draft)
+    with staged_export(target) as part:
+        draft = Draft(scope, settings, options, part, target, SafeNames())
+        write(home, draft)
+        _write_settings(draft)
     if draft.items == 0:
-        draft.notes.append("No item passed the filter: the export is empty")
+        why = "No item passed the filter" if draft.left_out == 0 else "No item has anything to export yet"
+        draft.note(f"{why}: the export is empty")
     return draft.finished()
 
 
 def exported_items(home: Home, draft: Draft) -> Iterator[BrowsedItem]:
-    """Give the items of an export in the order of their keys, writing the provenance of each beside it."""
+    """Give the items of an export in the order of their keys, and note the provenance of each afterwards."""
     wanted = table_filter(draft.scope, draft.options.filters, excluded=False)
     path = draft.add_file("provenance.json")
     with path.open("w", encoding="utf-8") as file, home.database.read() as connection:
@@ -146,9 +205,9 @@ def exported_items(home: Home, draft: Draft) -> Iterator[BrowsedItem]:
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "items": [')
         comma = "\n"
         for item in browse.each_item(connection, draft.scope.session.id, wanted):
+            yield item
             file.write(comma + json.dumps(_provenance(draft, item), ensure_ascii=False))
             comma = ",\n"
-            yield item
         file.write("\n]}\n")
 
 
@@ -165,6 +224,7 @@ def _provenance(draft: Draft, item: BrowsedItem) -> dict[str, Any]:
         "fingerprints": {stage: task.fingerprint for stage, task in item.tasks.items() if task.fingerprint},
         "done_at": {stage: task.done_at for stage, task in item.tasks.items() if task.state == "done"},
         "flags": [{"stage": s, "code": c, "message": m} for s, c, m in item.flags],
+        "left_out": draft.reasons.get(item.key, ""),
     }
 
 
@@ -177,27 +237,6 @@ def _refuse_products(scope: TableScope, target: Path) -> None:
         raise TomoflyError(
             f"The session itself lies in {target}", "Name a folder beside it, or a new one in it"
         )
-
-
-def _prepare(folder: Path) -> None:
-    """Make the folder, or empty it of an earlier export."""
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / EXPORT_MARK).is_file():
-            raise TomoflyError(f"The folder {folder} is not empty and no earlier export", "Name a new folder")
-        for entry in folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / EXPORT_MARK).write_text(
-            f"Written by tomofly {__version__}; replaced by the next export here.\n"
-        )
-    except OSError as error:
-        raise TomoflyError(
-            f"The folder {folder} cannot be written: {error.strerror}", "Name another"
-        ) from error
 
 
 def _write_settings(draft: Draft) -> None:
@@ -224,11 +263,30 @@ def _write_relion(home: Home, draft: Draft) -> None:
     write_relion(exported_items(home, draft), draft)
 
 
-_WRITERS: Mapping[Format, Callable[[Home, Draft], None]] = {
-    "relion": _write_relion,
-    "csv": _write_table,
-    "json": _write_table,
-}
+def _write_series(home: Home, draft: Draft) -> None:
+    from tomofly.services.export_tomo import write_series
+
+    write_series(home, exported_items(home, draft), draft)
+
+
+Writer = Callable[[Home, Draft], None]
+
+_WRITERS: Mapping[Format, Writer] = {"relion": _write_relion, "csv": _write_table, "json": _write_table}
+"""Of sessions whose items are micrographs, or anything that makes a table."""
+
+_SERIES_WRITERS: Mapping[Format, Writer] = dict.fromkeys(FORMATS, _write_series)
+"""Of sessions whose items are tilt series."""
+
+
+def _writer(workflow: Workflow, wanted: Format) -> Writer:
+    """Give what writes a format for a kind of session. Raises TomoflyError naming those that there are."""
+    writers = _SERIES_WRITERS if "series_alignment" in workflow.by_name else _WRITERS
+    if wanted not in writers:
+        raise TomoflyError(
+            f"A session of kind '{workflow.kind}' has no export format '{wanted}'",
+            f"Legal are: {', '.join(writers)}",
+        )
+    return writers[wanted]
 
 
 def checked_format(text: str) -> Format:

@@ -6,29 +6,23 @@ estimation, ``coords_suffix_autopick.star`` (3.1) and ``autopick.star`` (4 and l
 ``particles.star`` as after extraction.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tomofly.flow.gain_copy import own_gain
 from tomofly.formats.mrc import read_image, read_layout, write_image
-from tomofly.formats.star import StarBlock, read_star, write_star
+from tomofly.formats.star import read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
-from tomofly.imaging.gain import orient_gain
 from tomofly.imaging.particle_size import diameter_range
-from tomofly.model import GainParams, TomoflyError
+from tomofly.model import TomoflyError
 from tomofly.services.export import Draft
+from tomofly.services.export_motion import write_motion
 from tomofly.stages.extract_run import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
-from tomofly.stages.gain_reference import clockwise_turns, flip_code, recorded_gain
 from tomofly.store.browse import BrowsedItem
 
-GAIN_NAME = "Movies/gain.mrc"
 HALF_FLOATS = 12
 """The mode of an MRC file of half floats."""
 
@@ -91,7 +85,7 @@ def _add_micrograph(draft: Draft, tables: _Tables, item: BrowsedItem) -> None:
     group = tables.optics.setdefault(round(pixel_size, 5), len(tables.optics) + 1)
     row: dict[str, Any] = {"rlnMicrographName": micrograph}
     if ("motion", "shifts") in item.products:
-        row["rlnMicrographMetadata"] = _motion_file(draft, item, name)
+        row["rlnMicrographMetadata"], _ = write_motion(draft, item, name)
     row["rlnOpticsGroup"] = group
     row |= _motion_columns(item)
     tables.micrographs.append(row)
@@ -112,9 +106,7 @@ def _place_micrograph(draft: Draft, tables: _Tables, product: str, name: str) ->
     if not source.is_file() or read_layout(source).mode != HALF_FLOATS:
         return draft.place(product, name)
     image, pixel_size = read_image(source)
-    target = draft.folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(target, np.asarray(image, np.float32), pixel_size or 1.0)
+    write_image(draft.new_file(name), np.asarray(image, np.float32), pixel_size or 1.0)
     tables.widened += 1
     return name
 
@@ -126,42 +118,6 @@ def _motion_columns(item: BrowsedItem) -> dict[str, float]:
         "Late": "late_motion_angstrom",
     }
     return {f"rlnAccumMotion{n}": item.metrics.get(("motion", metric), 0.0) for n, metric in names.items()}
-
-
-def _motion_file(draft: Draft, item: BrowsedItem, name: str) -> str:
-    """Write the motion with paths that hold in the export, so that RELION's polishing finds the movie."""
-    blocks: dict[str, StarBlock] = dict(read_star(draft.scope.folder / item.products["motion", "shifts"]))
-    general: dict[str, Any] = dict(blocks["general"])
-    movie = item.products.get(("transfer", "movie"))
-    if movie is not None:
-        suffix = Path(movie).suffix
-        general["rlnMicrographMovieName"] = draft.place(movie, f"Movies/{name}{suffix}")
-    gain = draft.settings[draft.scope.workflow["motion"].track]["gain"]
-    if "rlnMicrographGainName" in general and isinstance(gain, GainParams) and gain.path:
-        general["rlnMicrographGainName"] = _gain(draft, gain)
-    metadata = f"Motion/{name}.star"
-    (draft.folder / "Motion").mkdir(exist_ok=True)
-    write_star(draft.folder / metadata, {**blocks, "general": general})
-    return metadata
-
-
-def _gain(draft: Draft, gain: GainParams) -> str:
-    """Write the gain reference as the movies need it: turned as the settings say, and to be multiplied."""
-    target = draft.folder / GAIN_NAME
-    own = own_gain(draft.scope.folder, gain)
-    path = own if own.is_file() else Path(gain.path)
-    if not path.is_file():
-        draft.note(f"The gain reference {path} is gone: bring it back before polishing")
-        return path.name
-    if not target.exists():
-        factor = recorded_gain(gain.model_copy(update={"path": str(path)}))
-        assert factor is not None  # noqa: S101 - it has a path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        microscope: Any = draft.settings[draft.scope.workflow["motion"].track]["microscope"]
-        oriented = orient_gain(factor, clockwise_turns(gain), flip_code(gain))
-        write_image(target, oriented, float(microscope.pixel_size_angstrom))
-        draft.note(f"{GAIN_NAME} is turned as the settings say and to be multiplied: turn it no more")
-    return GAIN_NAME
 
 
 def _ctf_columns(item: BrowsedItem) -> dict[str, float]:
