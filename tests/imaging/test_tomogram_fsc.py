@@ -5,8 +5,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from tomofly.imaging.ctf import CtfOptics
-from tomofly.imaging.tomogram_filter import apply_radial, deconvolve_for_view, filter_by_halves
-from tomofly.imaging.tomogram_fsc import half_resolution, shell_correlation
+from tomofly.imaging.tomogram_filter import (
+    apply_radial,
+    deconvolve_for_view,
+    filter_by_halves,
+    smooth_for_view,
+)
+from tomofly.imaging.tomogram_fsc import central_part, half_resolution, shell_correlation
 
 SHAPE = (40, 54, 62)
 
@@ -71,8 +76,37 @@ def test_deconvolution_gives_low_frequencies_their_weight_back() -> None:
     assert power[3] > 2 * power[20]
     assert power[0] < 0.1 * power[3]
     assert np.argmax(filtered) == np.argmax(dot)
-    unflipped = deconvolve_for_view(dot, 10.0, 30000.0, optics, phase_flipped=False)
+    unflipped = deconvolve_for_view(dot, 10.0, 30000.0, optics, corrected="none")
     assert (np.fft.rfftn(np.fft.ifftshift(unflipped))[0, 0].real < -1e-3).any()
+
+
+def test_what_a_wiener_filter_has_restored_is_raised_less() -> None:
+    optics = CtfOptics(300.0, 2.7, 0.07)
+    dot = np.zeros(SHAPE, np.float32)
+    dot[20, 27, 31] = 1
+    flipped, restored = (
+        np.abs(np.fft.rfftn(deconvolve_for_view(dot, 10.0, 30000.0, optics, corrected=corrected)))[0, 0]
+        for corrected in ("flip", "wiener")
+    )
+    # The first maximum of the CTF is left alone by either; before it the Wiener filter has done its share.
+    assert restored[8] < flipped[8] and restored[3] > 1
+
+
+def test_smoothing_halves_what_it_is_told_to() -> None:
+    first, _, _ = _halves(1.0)
+    before, after = (
+        np.abs(np.fft.rfftn(volume))[0, 0] for volume in (first, smooth_for_view(first, 5.0, 50.0))
+    )
+    # 62 voxels of 5 Å: the frequency 1/50 Å lies at 6.2 of the transform.
+    assert after[6] / before[6] == pytest.approx(0.5 ** (6 / 6.2) ** 2, rel=0.01)
+    assert after[20] < 1e-3 * before[20]
+
+
+def test_the_central_part_keeps_the_middle() -> None:
+    volume = np.zeros((9, 10, 11), np.float32)
+    volume[4, 5, 5] = 1
+    part = central_part(volume, (5, 20, 7))
+    assert part.shape == (5, 10, 7) and part[2, 5, 3] == 1
 
 
 def test_radial_weights_of_one_change_nothing_and_shapes_are_checked() -> None:

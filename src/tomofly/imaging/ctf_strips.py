@@ -26,7 +26,7 @@ _FINEST_ANGSTROM = 10.0
 _PHASE_RAD = np.pi / 12
 _NARROWEST_PX = 8.0
 # Against division by nearly nothing: noise over signal power in the Wiener filter.
-_NOISE_OVER_SIGNAL = 0.2
+NOISE_OVER_SIGNAL = 0.2
 # An image is mirrored beyond its edges by this part of its size, because the transfer spreads detail.
 _PADDING = 0.125
 
@@ -61,10 +61,11 @@ def correct_tilted_ctf(
     """Correct images (tilt, y, x) for the CTF, strip by strip; the contrast stays dark on bright.
 
     Defocus and astigmatism (tilt,) are those of the specimen's origin; elsewhere on its level middle plane
-    the defocus is larger by ``hand`` times the depth, or the same everywhere by a hand of 0. 'flip' turns the phases that the CTF has turned;
-    'wiener' also restores amplitudes, by CTF/(CTF² + 0.2), scaled to 1 at the CTF's extrema. Frequencies
-    below the first zero keep their sign by either. Strips are as many as details of 10 Å, or of two pixels,
-    need: images are best binned before. Returns float32. Raises ValueError for an unknown method or hand.
+    the defocus is larger by ``hand`` times the depth: 1, -1, or 0 for the same everywhere. 'flip' turns the
+    phases that the CTF has turned; 'wiener' also restores amplitudes, by CTF/(CTF² + 0.2), scaled to 1 at the
+    CTF's extrema. Frequencies below the first zero keep their sign by either. Strips are as many as details
+    of 10 Å, or of two pixels, need: images are best binned before. Returns float32. Raises ValueError for an
+    unknown method or hand.
     """
     if method not in ("flip", "wiener"):
         raise ValueError(f"the method is flip or wiener, not {method!r}")
@@ -165,5 +166,5 @@ def _correction(ctf: Image, method: CtfMethod) -> Image:
     """Give the filter; the CTF is negative at low frequencies, which stay as they are."""
     if method == "flip":
         return np.asarray(np.where(ctf > 0, np.float32(-1), np.float32(1)))
-    scale = np.float32(1 + _NOISE_OVER_SIGNAL)
-    return np.asarray(-ctf * scale / (ctf * ctf + np.float32(_NOISE_OVER_SIGNAL)))
+    scale = np.float32(1 + NOISE_OVER_SIGNAL)
+    return np.asarray(-ctf * scale / (ctf * ctf + np.float32(NOISE_OVER_SIGNAL)))

@@ -63,6 +63,12 @@ def half_resolution(
     return float(voxel_size_angstrom / crossing)
 
 
+def central_part(volume: Volume, most_zyx: tuple[int, int, int]) -> Volume:
+    """Give the part of a volume (z, y, x) about its middle, no larger than ``most_zyx``."""
+    starts = [max(0, (size - most) // 2) for size, most in zip(volume.shape, most_zyx, strict=True)]
+    return volume[tuple(slice(s, s + most) for s, most in zip(starts, most_zyx, strict=True))]
+
+
 def _window(shape: tuple[int, ...], taper: float) -> Volume:
     window = np.ones((1, 1, 1), np.float32)
     for axis, size in enumerate(shape):

@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
+
+from tomofly.imaging.tomogram_fsc import central_part
+
+COMPARED_VOXELS = 400
+"""Halves are compared within so many voxels about the middle: enough to tell, little to hold."""
+
+FEWEST_SLICES = 16
 
 
 class TomogramFile(BaseModel):
@@ -44,3 +53,10 @@ class TomogramFile(BaseModel):
 def read_tomogram_record(path: Path) -> TomogramFile:
     """Read what is known of a tomogram."""
     return TomogramFile.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def compared_part(volume: npt.NDArray[np.float32], record: TomogramFile) -> npt.NDArray[np.float32]:
+    """Give the part of a half tomogram that is compared: noise above and below the specimen tells nothing."""
+    thickness = record.thickness_angstrom
+    depth = volume.shape[0] if thickness is None else round(thickness / record.voxel_size_angstrom)
+    return central_part(volume, (max(FEWEST_SLICES, depth), COMPARED_VOXELS, COMPARED_VOXELS))

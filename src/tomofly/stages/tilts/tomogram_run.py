@@ -16,7 +16,7 @@ from tomofly.stages.previews import draw_sections, write_slices_movie, write_til
 from tomofly.stages.previews.tomogram_movie import MOVIE_SIDE_PX
 from tomofly.stages.tilts.image_run import HALVES, read_sections
 from tomofly.stages.tilts.tomogram import TomogramParams
-from tomofly.stages.tilts.tomogram_file import TomogramFile
+from tomofly.stages.tilts.tomogram_file import TomogramFile, compared_part
 from tomofly.stages.tilts.tomogram_images import fourier_cropped, prepared_images
 from tomofly.stages.tilts.tomogram_plan import (
     DEFAULT_HEIGHT_ANGSTROM,
@@ -26,9 +26,6 @@ from tomofly.stages.tilts.tomogram_plan import (
 )
 
 FloatImage = npt.NDArray[np.float32]
-
-COMPARED_VOXELS = 400
-"""Halves are compared within so many voxels about the middle: enough to tell, little to hold."""
 
 
 def make_tomogram(item: ItemRef, params: TomogramParams, ctx: StageContext) -> Outcome:
@@ -46,7 +43,7 @@ def make_tomogram(item: ItemRef, params: TomogramParams, ctx: StageContext) -> O
     products |= _draw(volume, images, plan, record, ctx)
     # The tomogram is on the disk and drawn: what it takes is needed for its halves.
     del volume, images
-    halves, resolution = _halves(plan, params, ctx)
+    halves, resolution = _halves(plan, record, params, ctx)
     if resolution is not None and np.isfinite(resolution):
         metrics["half_resolution_angstrom"] = resolution
     size = record.size_zyx[::-1]
@@ -93,7 +90,7 @@ def _reconstructed(
 
 
 def _halves(
-    plan: TomogramPlan, params: TomogramParams, ctx: StageContext
+    plan: TomogramPlan, record: TomogramFile, params: TomogramParams, ctx: StageContext
 ) -> tuple[dict[str, Path], float | None]:
     """Reconstruct the even and the odd frames, where all tilts have them, and say how far they agree."""
     stacks = ctx.inputs["compose"].products
@@ -107,18 +104,9 @@ def _halves(
             volume = _reconstructed(images, plan, params, ctx)
         products[half] = ctx.new_file(f"_{half}.mrc")
         _write(products[half], volume, plan, params, f"{half} frames")
-        compared.append(_inner(volume, plan).copy())
+        compared.append(compared_part(volume, record).copy())
     first, second = compared
     return products, half_resolution(first, second, plan.pixel_size_angstrom, threads=ctx.threads)
-
-
-def _inner(volume: FloatImage, plan: TomogramPlan) -> FloatImage:
-    """Give the part about the middle where there is specimen: noise above and below tells nothing."""
-    thickness = plan.alignment.thickness_angstrom
-    depth = volume.shape[0] if thickness is None else round(thickness / plan.pixel_size_angstrom)
-    wanted = (max(16, depth), COMPARED_VOXELS, COMPARED_VOXELS)
-    starts = [max(0, (size - most) // 2) for size, most in zip(volume.shape, wanted, strict=True)]
-    return volume[tuple(slice(s, s + most) for s, most in zip(starts, wanted, strict=True))]
 
 
 def _write(
