@@ -25,6 +25,9 @@ UNBEGUN_LOSS = 1
 SUSPECT = 10**15
 """Added to the priority of a task that may have killed its worker: at most one such runs at a time."""
 
+OF_THE_ITEM = ("key", "kind", "source", "content", "attributes", "decisions")
+"""What of its item a task is handed out with."""
+
 OUTDATED = ""
 """In place of an identity: a checkpoint holds an element that is no longer what it was."""
 
@@ -52,7 +55,8 @@ def _queued(
 ) -> list[RowMapping]:
     query = (
         select(
-            t.tasks, t.items.c.key, t.items.c.kind, t.items.c.source, t.items.c.content, t.items.c.attributes
+            t.tasks, t.items.c.key, t.items.c.kind, t.items.c.source, t.items.c.content,
+            t.items.c.attributes, t.items.c.decisions,
         )
         .join(t.items, t.items.c.id == t.tasks.c.item_id)
         .where(t.tasks.c.state == "queued", t.tasks.c.stage.in_(stages), *conditions)
