@@ -55,8 +55,13 @@ def _queued(
 ) -> list[RowMapping]:
     query = (
         select(
-            t.tasks, t.items.c.key, t.items.c.kind, t.items.c.source, t.items.c.content,
-            t.items.c.attributes, t.items.c.decisions,
+            t.tasks,
+            t.items.c.key,
+            t.items.c.kind,
+            t.items.c.source,
+            t.items.c.content,
+            t.items.c.attributes,
+            t.items.c.decisions,
         )
         .join(t.items, t.items.c.id == t.tasks.c.item_id)
         .where(t.tasks.c.state == "queued", t.tasks.c.stage.in_(stages), *conditions)
