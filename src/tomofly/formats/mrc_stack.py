@@ -27,5 +27,7 @@ def gather_stack(path: str | Path, sections: Sequence[tuple[Path, int]], pixel_s
         stack.set_image_stack()
         stack.voxel_size = pixel_size_angstrom
         stack.update_header_stats()
+        stack.header.nlabl = 0  # a label with the time would make every copy another
+        stack.header.label = b""
     with Path(path).open("rb") as written:
         os.fsync(written.fileno())

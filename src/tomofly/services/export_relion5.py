@@ -70,7 +70,7 @@ class Relion5Export:
         if tilt.view.section is None:
             return self.draft.place(source, f"tilts/{exported.name}/{tilt.file_name}{suffix}.mrc")
         name = f"tilts/{exported.name}{suffix}.mrcs"
-        if not (self.draft.folder / name).exists():
+        if name not in self.draft.made:
             self.draft.place(source, name)
         return f"{tilt.section + 1:06d}@{name}"
 
