@@ -82,6 +82,41 @@ def moved(*by: float) -> np.ndarray:
 # --- RELION 5: T(shift / pixel) · T(image // 2) · Rz · Ry · Rx · T(-tomogram // 2)
 
 
+EVEN_AND_ODD = pytest.mark.parametrize("volume_zyx", [VOLUME_ZYX, (25, 61, 51)])
+
+
+@EVEN_AND_ODD
+def test_a_picked_bead_through_relion_5(home: Home, tmp_path: Path, volume_zyx: tuple[int, int, int]) -> None:
+    tilt_session(home, tmp_path / "session", [Specimen(volume_zyx=volume_zyx)])
+    done = exported(home, tmp_path, "relion")
+    chosen = starfile.read(done.folder / "optimisation_set.star")
+    particles = starfile.read(done.folder / chosen["rlnTomoParticlesFile"])
+    assert done.particles == len(particles["particles"]) == 1
+    assert particles["optics"].rlnTomoTiltSeriesPixelSize.tolist() == [FULL_PIXEL]
+    particle = particles["particles"].iloc[0]
+    assert particle.rlnAutopickFigureOfMerit == 9.5
+    at = np.array([particle[f"rlnCenteredCoordinate{axis}Angst"] for axis in "XYZ"])
+    listed = starfile.read(done.folder / chosen["rlnTomoTomogramsFile"], always_dict=True)["global"]
+    tomogram = listed[listed.rlnTomoName == particle.rlnTomoName].iloc[0]
+    tilts = starfile.read(done.folder / tomogram.rlnTomoTiltSeriesStarFile)
+    for _, row in tilts.iterrows():
+        image = image_at(done.folder, row.rlnMicrographName)
+        assert bead_in(image) == pytest.approx(relion5_bead(tomogram, row, at), abs=0.02)
+
+
+@EVEN_AND_ODD
+def test_a_picked_bead_through_relion_4(home: Home, tmp_path: Path, volume_zyx: tuple[int, int, int]) -> None:
+    tilt_session(home, tmp_path / "session", [Specimen(volume_zyx=volume_zyx)])
+    done = exported(home, tmp_path, "relion4")
+    blocks = starfile.read(done.folder / "tomograms.star")
+    particle = starfile.read(done.folder / "particles.star", always_dict=True)["particles"].iloc[0]
+    at = [*(particle[f"rlnCoordinate{axis}"] for axis in "XYZ"), 1.0]
+    for section, row in enumerate(blocks["TS_1"].itertuples(), start=1):
+        matrix = np.array([json.loads(getattr(row, f"rlnTomoProj{axis}")) for axis in "XYZW"])
+        image = image_at(done.folder, f"{section}@{blocks['global'].rlnTomoTiltSeriesName[0]}")
+        assert bead_in(image) == pytest.approx((matrix @ at)[:2], abs=0.02)
+
+
 def relion5_bead(tomogram: pd.Series, row: pd.Series, bead_angstrom: np.ndarray) -> np.ndarray:
     pixel = tomogram.rlnTomoTiltSeriesPixelSize
     size = np.array([tomogram[f"rlnTomoSize{axis}"] for axis in "XYZ"])
@@ -305,6 +340,10 @@ def test_csv_has_a_line_for_each_series_and_each_tilt(home: Home, session: Path,
     assert sorted(line["key"] for line in series) == sorted(["TS_1", *ODD_NAMES])
     assert {(line["tilts"], line["x_tilt_deg [deg]"]) for line in series} == {("8.0", "4.4")}
     assert len(tilts) == 3 * len(SHOTS)
+    with (done.folder / "picks.csv").open() as file:
+        pick = next(line for line in csv.DictReader(file) if line["series"] == "TS_1")
+    at = [float(pick[f"{axis} [Å]"]) for axis in "xyz"]
+    assert at == pytest.approx(np.array(Specimen().bead_xyz) * FULL_PIXEL, abs=1e-3)
     first = next(line for line in tilts if line["series"] == "TS_1" and line["order"] == "8")
     assert float(first["defocus_u [Å]"]) == 40800
     assert first["residual [Å]"] == "", "a number that is none is an empty cell"

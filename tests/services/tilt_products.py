@@ -10,6 +10,8 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
+import starfile
 from sqlalchemy import Connection, insert
 
 from tomofly.services.home import Home
@@ -59,6 +61,7 @@ class Specimen:
     in_one_file: bool = False
     with_ctf: bool = True
     with_tomogram: bool = True
+    volume_zyx: tuple[int, int, int] = VOLUME_ZYX
     with_doses: bool = True
     provisional: bool = False
     states: Mapping[str, str] = field(default_factory=dict)
@@ -161,13 +164,26 @@ def _add_series(connection: Connection, session: int, folder: Path, specimen: Sp
 
 def _add_tomogram(connection: Connection, session: int, item: int, folder: Path, specimen: Specimen) -> None:
     x, y, z = np.array(specimen.bead_xyz) * FULL_PIXEL / PIXEL
-    depth = np.exp(-((np.arange(VOLUME_ZYX[0]) - VOLUME_ZYX[0] // 2 - z) ** 2) / 2.88)
-    volume = depth[:, None, None].astype(np.float32) * picture(VOLUME_ZYX[1:], (x, y), 1.2)
+    size = specimen.volume_zyx
+    depth = np.exp(-((np.arange(size[0]) - size[0] // 2 - z) ** 2) / 2.88)
+    volume = depth[:, None, None].astype(np.float32) * picture(size[1:], (x, y), 1.2)
     products = {name: f"tomogram/{specimen.name}{suffix}.mrc" for name, suffix in
                 (("tomogram", ""), ("even", "_even"), ("odd", "_odd"))}  # fmt: skip
     for path in products.values():
         _write(folder / path, volume, PIXEL)
     _task(connection, session, item, "tomogram", products, specimen)
+    _add_picks(connection, session, item, folder, specimen)
+
+
+def _add_picks(connection: Connection, session: int, item: int, folder: Path, specimen: Specimen) -> None:
+    """The bead picked: as RELION counts, in Å from half of each size of the volume."""
+    index = np.array(specimen.bead_xyz) * FULL_PIXEL / PIXEL + np.array(specimen.volume_zyx[::-1]) // 2
+    centred = (index - np.array(specimen.volume_zyx[::-1]) / 2) * PIXEL
+    columns = {f"rlnCenteredCoordinate{axis}Angst": [at] for axis, at in zip("XYZ", centred, strict=True)}
+    table = pd.DataFrame({"rlnTomoName": [specimen.name], **columns, "rlnAutopickFigureOfMerit": [9.5]})
+    path = f"tomogram_picks/{specimen.name}_picks.star"
+    starfile.write({"particles": table}, _file(folder / path))
+    _task(connection, session, item, "tomogram_picks", {"coordinates": path}, specimen)
 
 
 def _key(specimen: Specimen, n: int) -> str:

@@ -6,10 +6,17 @@ All paths are relative to the export's folder, where RELION is to be started.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tomofly.formats.relion_tomo import write_tilt_series, write_tomograms
+from tomofly.formats.relion_tomo import (
+    TomoParticle,
+    write_optimisation_set,
+    write_particles,
+    write_tilt_series,
+    write_tomograms,
+)
 from tomofly.formats.tilt_record import TiltRecord, TiltSeriesRecord
 from tomofly.services.export import Draft
 from tomofly.services.export_motion import write_motion
+from tomofly.services.export_picks import particles_of
 from tomofly.services.export_series import (
     ExportedSeries,
     ExportedTilt,
@@ -24,10 +31,11 @@ HALF_SUFFIXES = {"even": "_EVN", "odd": "_ODD"}
 
 @dataclass
 class Relion5Export:
-    """The series that have been written, by the names of their STAR files."""
+    """The series that have been written, by the names of their STAR files, and their particles."""
 
     draft: Draft
     series: dict[str, TiltSeriesRecord] = field(default_factory=dict)
+    particles: list[TomoParticle] = field(default_factory=list)
     groups: dict[float, str] = field(default_factory=dict)
 
     def add(self, exported: ExportedSeries) -> None:
@@ -38,14 +46,20 @@ class Relion5Export:
         record = replace(record, tilts=tuple(tilts), optics_group=group, **self._volumes(exported))
         star = f"tilt_series/{exported.name}.star"
         write_tilt_series(self.draft.new_file(star), record)
+        self.particles += particles_of(self.draft, exported, record)
         self.series[star] = record
 
     def finish(self) -> None:
-        """Write the lists: all series, and those with a tomogram."""
+        """Write the lists: all series, those with a tomogram, and the particles picked in these."""
         write_tomograms(self.draft.add_file("tilt_series.star"), self.series, tomograms=False)
         with_volume = {star: one for star, one in self.series.items() if one.tomogram_name}
         if with_volume:
             write_tomograms(self.draft.add_file("tomograms.star"), with_volume)
+        if self.particles:
+            write_particles(self.draft.add_file("particles.star"), self.particles, with_volume.values())
+            path = self.draft.add_file("optimisation_set.star")
+            write_optimisation_set(path, "tomograms.star", "particles.star")
+            self.draft.particles = len(self.particles)
 
     def _tilt(self, exported: ExportedSeries, tilt: ExportedTilt, record: TiltRecord) -> TiltRecord:
         """Bring the images of a tilt, its movie and its motion, and name them."""

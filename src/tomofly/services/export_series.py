@@ -88,7 +88,7 @@ def exported_series(home: Home, draft: Draft, item: BrowsedItem) -> ExportedSeri
     tilts = _tilts(home, draft, series, name)
     return ExportedSeries(
         name, item, series, alignment, _ctf(draft, item, len(tilts)), tilts, _full_shape(draft, tilts),
-        _tomogram(draft, item),
+        tomogram_layout(draft, item),
     )  # fmt: skip
 
 
@@ -145,7 +145,8 @@ def _ctf(draft: Draft, item: BrowsedItem, tilts: int) -> CtfFile | None:
     return ctf if len(ctf.defocus_u_angstrom) == tilts else None
 
 
-def _tomogram(draft: Draft, item: BrowsedItem) -> MrcLayout | None:
+def tomogram_layout(draft: Draft, item: BrowsedItem) -> MrcLayout | None:
+    """Read the header of the tomogram of a series; None where there is none, or it is being made again."""
     path = item.products.get(("tomogram", "tomogram"))
     return read_layout(draft.scope.folder / path) if path and is_done(item, "tomogram") else None
 
@@ -249,7 +250,7 @@ def _voxel(tomogram: MrcLayout, otherwise: float) -> float:
 
 
 def _volume_xyz(exported: ExportedSeries, shape: tuple[int, int], pixel: float) -> tuple[int, int, int]:
-    """Give the size of the tomogram in pixels of the images: even, so that its middle is a voxel."""
+    """Give the size of the tomogram in pixels of the images, its middle where the tomogram has its own."""
     tomogram = exported.tomogram
     if tomogram is None:
         axis = np.deg2rad(float(np.median(exported.alignment.axis_angle_deg)))
@@ -260,7 +261,8 @@ def _volume_xyz(exported: ExportedSeries, shape: tuple[int, int], pixel: float) 
     rows, columns = tomogram.shape_yx
     if abs(ratio - 1.0) < 1e-5:
         return columns, rows, tomogram.sections
-    return _even(columns * ratio), _even(rows * ratio), _even(tomogram.sections * ratio)
+    x, y, z = (_even(2 * (size // 2) * ratio) for size in (columns, rows, tomogram.sections))
+    return x, y, z
 
 
 def _even(size: float) -> int:

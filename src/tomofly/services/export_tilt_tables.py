@@ -4,10 +4,13 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO
 
+from tomofly.formats.errors import BadFile
 from tomofly.services.export import Draft
-from tomofly.services.export_series import NotReady, aligned_series, is_done, tilt_items
+from tomofly.services.export_picks import picks_of
+from tomofly.services.export_series import NotReady, aligned_series, is_done, tilt_items, tomogram_layout
 from tomofly.services.filters import metrics_of
 from tomofly.services.home import Home
 from tomofly.services.table import Column, table_columns, table_row, write_csv
@@ -54,22 +57,37 @@ _CTF = (
 Row = dict[str, Any]
 
 
+_PICK = (
+    Column("series"),
+    Column("x", "Å", "From the middle of the volume, index n // 2 from 0"),
+    Column("y", "Å"),
+    Column("z", "Å"),
+    Column("score", "", "In deviations of the noise", "high"),
+)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A series as the tables have it: its own line, and those of its tilts and picks."""
+
+    series: Row
+    tilts: list[Row]
+    picks: list[Row]
+
+
 def write_tilt_tables(home: Home, items: Iterable[BrowsedItem], draft: Draft) -> None:
     """Write all series that passed the filter, however far they are, and the tilts of those composed."""
     described = _described(home, items, draft)
     if draft.options.format == "json":
         _write_json(draft, described)
         return
-    tilts = draft.add_file("tilts.csv")
-    with tilts.open("w", encoding="utf-8", newline="") as file:
-        columns = tilt_columns(draft)
-        writer = csv.writer(file)
-        writer.writerow(
-            [f"{column.name} [{column.unit}]" if column.unit else column.name for column in columns]
-        )
-        rows = _noting_tilts(described, columns, writer)
-        series_columns = table_columns(draft.scope.workflow, draft.scope.kind)
-        draft.items = write_csv(draft.add_file("series.csv"), series_columns, rows)
+    columns = table_columns(draft.scope.workflow, draft.scope.kind)
+    with (
+        draft.add_file("tilts.csv").open("w", encoding="utf-8", newline="") as tilts,
+        draft.add_file("picks.csv").open("w", encoding="utf-8", newline="") as picks,
+    ):
+        parts = _Lines(tilts, tilt_columns(draft)), _Lines(picks, _PICK)
+        draft.items = write_csv(draft.add_file("series.csv"), columns, _noting(described, *parts))
 
 
 def tilt_columns(draft: Draft) -> list[Column]:
@@ -82,33 +100,58 @@ def tilt_columns(draft: Draft) -> list[Column]:
     return [*_VIEW, *_ALIGNMENT, *_CTF, *measured, Column("image", help="Below the session's folder")]
 
 
-def _noting_tilts(
-    described: Iterable[tuple[Row, list[Row]]], columns: Sequence[Column], writer: Any
-) -> Iterator[Row]:
-    for series, tilts in described:
-        for tilt in tilts:
-            writer.writerow(["" if (value := tilt.get(c.name)) is None else value for c in columns])
-        yield series
+class _Lines:
+    """A CSV file that is written line by line, with the units in the names of its columns."""
+
+    def __init__(self, file: TextIO, columns: Sequence[Column]) -> None:
+        self._names = [column.name for column in columns]
+        self._writer = csv.writer(file)
+        self._writer.writerow([f"{c.name} [{c.unit}]" if c.unit else c.name for c in columns])
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Write rows; what has no value is an empty cell."""
+        for row in rows:
+            self._writer.writerow(["" if row.get(name) is None else row[name] for name in self._names])
 
 
-def _write_json(draft: Draft, described: Iterable[tuple[Row, list[Row]]]) -> None:
+def _noting(described: Iterable[_Described], tilts: _Lines, picks: _Lines) -> Iterator[Row]:
+    for each in described:
+        tilts.write(each.tilts)
+        picks.write(each.picks)
+        yield each.series
+
+
+def _write_json(draft: Draft, described: Iterable[_Described]) -> None:
     columns = {
         "columns": [vars(c) for c in table_columns(draft.scope.workflow, draft.scope.kind)],
         "tilt_columns": [vars(c) for c in tilt_columns(draft)],
+        "pick_columns": [vars(c) for c in _PICK],
     }
     head = {"geometry": GEOMETRY, "shift_unit": "Å", **columns}
     with draft.add_file("series.json").open("w", encoding="utf-8") as file:
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ',\n"items": [\n')
-        for series, tilts in described:
-            text = json.dumps({**series, "tilts": tilts}, ensure_ascii=False)
+        for each in described:
+            text = json.dumps({**each.series, "tilts": each.tilts, "picks": each.picks}, ensure_ascii=False)
             file.write((",\n" if draft.items else "") + text)
             draft.items += 1
         file.write("\n]}\n")
 
 
-def _described(home: Home, items: Iterable[BrowsedItem], draft: Draft) -> Iterator[tuple[Row, list[Row]]]:
+def _described(home: Home, items: Iterable[BrowsedItem], draft: Draft) -> Iterator[_Described]:
     for item in items:
-        yield table_row(draft.scope, item), _tilt_rows(home, draft, item)
+        yield _Described(
+            table_row(draft.scope, item), _tilt_rows(home, draft, item), list(_pick_rows(draft, item))
+        )
+
+
+def _pick_rows(draft: Draft, item: BrowsedItem) -> Iterator[Row]:
+    try:
+        picks = picks_of(draft, item, tomogram_layout(draft, item))
+    except (BadFile, FileNotFoundError) as error:
+        draft.note(f"The picks of {item.key} are not listed, as they are changing: {error}")
+        return
+    for (x, y, z), score in zip(picks.xyz_angstrom.tolist(), picks.score.tolist(), strict=True):
+        yield {"series": item.key, "x": x, "y": y, "z": z, "score": score}
 
 
 def _tilt_rows(home: Home, draft: Draft, item: BrowsedItem) -> list[Row]:
