@@ -25,6 +25,12 @@ FilterOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to", show_default=False)]
 KeysArgument = Annotated[list[str], typer.Argument(help="Keys of items", show_default=False)]
+TiltsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tilts", help="Tilts of the one series given: by order of exposure (3, 5-8), angle (-57deg) or name"
+    ),
+]
 
 
 def pair(text: str, what: str) -> tuple[int, int]:

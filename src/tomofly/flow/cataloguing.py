@@ -1,6 +1,7 @@
 """From files to items: every file is one, unless the session kind has a catalogue that knows better."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ from sqlalchemy import RowMapping
 
 from tomofly.flow.arrivals import spelled
 from tomofly.flow.graph import Workflow
-from tomofly.flow.watch import Arrival
+from tomofly.flow.watch import Arrival, Watcher, companion_suffixes
 from tomofly.model import Catalog, Entry, MapStage, Settings, SourceFile, SourceParams
 from tomofly.model.sections import watched_folder
 from tomofly.store.intake import NewItem
+
+NOTE_ALERTS = 10
+"""So many useless notes are told one by one: a folder of foreign files would fill the screen."""
 
 
 class Cataloguer:
@@ -36,6 +40,15 @@ class Cataloguer:
     def has_catalog(self) -> bool:
         """Whether items are known by more than their files."""
         return self._catalog is not None
+
+    def alerts(self) -> dict[str, str]:
+        """Say which notes are of no use and why, by path; of very many, the first, and how many there are."""
+        problems = {} if self._catalog is None else self._catalog.problems
+        named = {
+            spelled(path): spelled(f"{path}: {problems[path]}") for path in sorted(problems)[:NOTE_ALERTS]
+        }
+        more = len(problems) - len(named)
+        return named | ({"": f"{more} more files that describe items are of no use"} if more else {})
 
     def items(self, arrivals: Sequence[Arrival]) -> list[NewItem]:
         """Give the items that are new, or of which something else is known now."""
@@ -76,3 +89,21 @@ def _source_file(arrival: Arrival) -> SourceFile:
 def _entry(row: RowMapping) -> Entry:
     attributes: dict[str, Any] = row["attributes"]
     return Entry(row["key"], Path(row["source"]), row["content"], row["acquired_at"], attributes)
+
+
+def look_once(workflow: Workflow, settings: Settings) -> list[SourceFile]:
+    """Give the files of a source, and the notes beside them, as they are now; nothing is waited for."""
+    source = settings["source"]
+    if not isinstance(source, SourceParams):
+        raise TypeError(f"section 'source' is no {SourceParams.__name__}")
+    now = source.model_copy(update={"settle_s": 0.0})
+    suffixes = companion_suffixes(settings)
+    watchers = [Watcher(notes) for notes in Cataloguer(workflow, settings, 0.0).note_sources(now)]
+    watchers.append(Watcher(now, companion_suffixes=suffixes))
+    return [_source_file(found) for watcher in watchers for found in _everything(watcher)]
+
+
+def _everything(watcher: Watcher) -> Iterator[Arrival]:
+    """Look until nothing new is found: one look takes so many files only."""
+    while found := watcher.poll(time.time(), impatient=True):
+        yield from found

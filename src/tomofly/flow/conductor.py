@@ -98,6 +98,7 @@ class Conductor:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._tracks: dict[str, TrackRow] = {}
         self._paused = ""
+        self._told: dict[str, str] | None = None
         self._stopping = False
         self._began = self._last_arrival = time.time()
         self._due = {"reconcile": 0.0, "heartbeat": 0.0, "space": 0.0}
@@ -213,7 +214,12 @@ class Conductor:
         if arrivals:
             self._last_arrival = now
             self.engine.set_closed(False)
-        return self.engine.register(self._cataloguer.items(arrivals), now)
+        count = self.engine.register(self._cataloguer.items(arrivals), now)
+        notes = self._cataloguer.alerts()
+        if self._arrivals.looked and notes != self._told:
+            self._told = notes
+            self._transact(lambda c: sessions.keep_alerts(c, self.session_id, "note", notes, now))
+        return count
 
     def _commit(self, reports: Sequence[TaskReport], now: float) -> None:
         for report in reports:

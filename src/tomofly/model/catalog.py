@@ -45,6 +45,11 @@ class Catalog(Protocol):
 
     notes: tuple[str, ...]
 
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Give the notes that are of no use now, by path, and why."""
+        ...
+
     def take(self, files: Sequence[SourceFile]) -> list[Entry]:
         """Take in new or changed files; give the items that are new, or of which more is known now."""
         ...

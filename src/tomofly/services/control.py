@@ -5,11 +5,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from tomofly.flow.engine import Engine, Scope
 from tomofly.flow.folder import only_conductor
+from tomofly.flow.graph import Workflow
 from tomofly.flow.workflows import workflow_of
 from tomofly.model import TomoflyError
 from tomofly.services.home import DATABASE_VARIABLE, Home
@@ -22,7 +25,7 @@ from tomofly.services.sessions import (
 )
 from tomofly.services.settings import settings_in_force
 from tomofly.services.status import is_alive
-from tomofly.store import SessionRow, requests, retry_while_locked, sessions
+from tomofly.store import SessionRow, planning, requests, retry_while_locked, sessions
 
 CONDUCTOR_LOG = "conductor.log"
 START_TIMEOUT_S = 60.0
@@ -150,11 +153,19 @@ def _mark_items(home: Home, name: str, keys: Sequence[str], reason: str) -> int:
             session = sessions.find_session(connection, name)
             found = requests.find_items(connection, session.id, keys)
             require_keys(keys, found)
-            ids = [item for items in found.values() for item in items]
+            ids = _main_items(connection, workflow_of(session.kind), found)
             requests.set_excluded(connection, ids, reason)
             return len(ids)
 
     return retry_while_locked(work)
+
+
+def _main_items(connection: Connection, workflow: Workflow, found: Mapping[str, Sequence[int]]) -> list[int]:
+    """Of items of one key, such as a stack and the series that it is, take those that people look at."""
+    several = [item for items in found.values() if len(items) > 1 for item in items]
+    rows = planning.items_by_id(connection, several)
+    aside = {item for item, row in rows.items() if row["kind"] != workflow.main_kind}
+    return [item for items in found.values() for item in items if item not in aside]
 
 
 def require_keys(keys: Sequence[str], found: object) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, delete, func, insert, select, update
 
 from tomofly.model import TomoflyError
 from tomofly.store import tables as t
@@ -202,6 +202,20 @@ def end_alert(connection: Connection, session_id: int, code: str, now: float) ->
         .where(t.alerts.c.session_id == session_id, t.alerts.c.code == code, t.alerts.c.ended_at.is_(None))
         .values(ended_at=now)
     )
+
+
+def keep_alerts(
+    connection: Connection, session_id: int, code: str, messages: Mapping[str, str], now: float
+) -> None:
+    """Have just these alerts of a code stand, by the key of what they are about; the others have ended."""
+    a = t.alerts.c
+    mine = and_(a.session_id == session_id, a.code == code, a.ended_at.is_(None))
+    standing = {row[0]: row[1] for row in connection.execute(select(a.item_key, a.message).where(mine))}
+    ended = [key for key, message in standing.items() if messages.get(key) != message]
+    if ended:
+        connection.execute(update(t.alerts).where(mine, a.item_key.in_(ended)).values(ended_at=now))
+    for key, message in messages.items():
+        raise_alert(connection, session_id, code, message, now, item_key=key)
 
 
 def list_alerts(connection: Connection, session_id: int, limit: int = 20) -> list[RowMapping]:

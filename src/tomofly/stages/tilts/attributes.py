@@ -13,6 +13,9 @@ How they are known, and what the series waits for: ``series_source`` (mdoc, patt
 ``angle_source``, ``axis_source``, ``dose_source``, ``order_source``, ``date_time``, ``number`` in the name,
 ``section``, ``mdoc``, ``mdoc_changed_at``, ``written_at``, ``found`` tilts of the series, ``expected`` by the
 mdoc, ``not_found`` of those with the first of their names, and ``flags`` as [code, message].
+
+``decisions`` of people are kept apart and added when a stage looks: by section, or "" for a whole file, a
+``verdict`` (left_out or kept) with its ``reason``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +34,7 @@ from tomofly.stages.tilts.rules import ComposeParams
 RESULT_ATTRIBUTES = (
     "series", "listed", "tilt_angle_deg", "axis_angle_deg", "order", "dose_e_per_a2",
     "accumulated_dose_e_per_a2", "target_defocus_angstrom", "pixel_size_angstrom", "views",
+    "decisions",
 )  # fmt: skip
 """What the result of a series depends on: to be named by the stage that composes."""
 

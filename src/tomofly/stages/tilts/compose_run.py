@@ -1,5 +1,6 @@
 """The images of a series in one stack, in the order of their angles, and the record of all its exposures."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,15 @@ from tomofly.imaging.tilt_screening import gross_shift
 from tomofly.imaging.tilt_spectra import TileSpectra
 from tomofly.model import Flag, Member, Outcome, StageContext
 from tomofly.stages.tilts.attributes import pixel_size_flag
-from tomofly.stages.tilts.composition import Composed, Measured, View, compose_views, require_enough, views_of
+from tomofly.stages.tilts.composition import (
+    Composed,
+    Measured,
+    View,
+    compose_views,
+    decided_of,
+    require_enough,
+    views_of,
+)
 from tomofly.stages.tilts.files import SeriesFile, read_screening, read_spectra, write_spectra
 from tomofly.stages.tilts.files import View as Listed
 from tomofly.stages.tilts.image_run import HALVES, read_sections
@@ -32,7 +41,9 @@ def compose_series(members: Sequence[Member], params: ComposeParams, ctx: StageC
     """Compose one series of its tilts. Raises BadInput where too few of them are left."""
     by_name = {view.name: (member, view) for member in members for view in _views(member)}
     views = _with_shifts([view for _, view in by_name.values()], by_name)
-    composed = compose_views(views, params, left_out=params.left_out)
+    decided = decided_of((member.item.key, member.item.attributes) for member in members)
+    left_out = {**dict.fromkeys(params.left_out, ""), **decided.left_out}
+    composed = compose_views(views, params, left_out=left_out, kept=decided.kept)
     require_enough(composed, params)
     chosen = [by_name[view.name] for view in composed.used]
     stack = np.stack([_image(member, view, "image") for member, view in chosen])
@@ -47,7 +58,9 @@ def compose_series(members: Sequence[Member], params: ComposeParams, ctx: StageC
     write_angles(products["angles"], series.tilt_angle_deg)
     products |= _halves(chosen, series.pixel_size_angstrom, ctx)
     products |= _spectra(chosen, ctx)
-    flags = (*composed.flags, *_notes(members), *_axis_flags(composed, params), *_pixel_flags(members))
+    kept, lost = _mdoc(members, ctx)
+    products |= kept
+    flags = (*composed.flags, *lost, *_notes(members), *_axis_flags(composed, params), *_pixel_flags(members))
     ctx.log.info("%s: %d tilts, %d left out", ctx.key, len(series.used), len(composed.excluded))
     return Outcome(products, _metrics(series, composed), flags)
 
@@ -160,6 +173,30 @@ def _spectra(chosen: Sequence[tuple[Member, View]], ctx: StageContext) -> dict[s
     path = ctx.new_file("_spectra.npz")
     write_spectra(path, found)
     return {"spectra": path}
+
+
+def _mdoc(members: Sequence[Member], ctx: StageContext) -> tuple[dict[str, Path], list[Flag]]:
+    """Keep a copy of the mdoc of the series; where that is gone, the copy that was made earlier.
+
+    The mdoc beside a single movie comes with that movie.
+    """
+    counts = Counter(str(m.item.attributes["mdoc"]) for m in members if m.item.attributes.get("mdoc"))
+    if not counts:
+        return {}, []
+    source, listed = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    if listed == 1 and not members[0].item.attributes.get("views"):
+        return {}, []
+    copy = ctx.new_file(".mdoc")
+    earlier = (ctx.placed or ctx.work) / copy.relative_to(ctx.work)
+    for path in (Path(source), earlier):
+        try:
+            copy.write_bytes(path.read_bytes())
+        except OSError as error:
+            ctx.log.warning("%s cannot be copied: %s", path, error.strerror)
+        else:
+            return {"mdoc": copy}, []
+    copy.unlink(missing_ok=True)
+    return {}, [Flag("mdoc_gone", f"{source} is gone, and there is no copy of it in the session")]
 
 
 def _notes(members: Sequence[Member]) -> Iterator[Flag]:

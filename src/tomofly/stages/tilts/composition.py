@@ -1,7 +1,7 @@
 """The views of a series brought together: which are used, in what order, and why the others are not."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,10 +85,10 @@ def section_name(key: str, section: int) -> str:
 
 
 def views_of(key: str, attributes: Mapping[str, Any], measured: Sequence[Measured] = ()) -> list[View]:
-    """Give the views that an item holds: one, or one for each section; ``measured`` in the same order."""
+    """Give the views that an item holds: one, or one for each section; ``measured`` of all its images."""
     rows = attributes.get("views")
     sections = [row["section"] for row in rows] if rows else [None]
-    measures = dict(zip(sections, measured, strict=False))
+    measures = dict(enumerate(measured))
     return [
         View(
             key=key,
@@ -99,31 +99,56 @@ def views_of(key: str, attributes: Mapping[str, Any], measured: Sequence[Measure
             accumulated_dose_e_per_a2=row["accumulated_dose_e_per_a2"],
             axis_angle_deg=attributes["axis_angle_deg"],
             listed=bool(attributes.get("listed")),
-            measured=measures.get(section, Measured()),
+            measured=measures.get(section or 0, Measured()),
         )
         for section, row in zip(sections, rows or [attributes], strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What people have decided of views, by their names: ``left_out`` with the reason, and ``kept``."""
+
+    left_out: Mapping[str, str]
+    kept: frozenset[str]
+
+
+def decided_of(items: Iterable[tuple[str, Mapping[str, Any]]]) -> Decided:
+    """Give what people have decided of the views of items, from their keys and attributes."""
+    left_out: dict[str, str] = {}
+    kept = set[str]()
+    for key, attributes in items:
+        for number, decision in (attributes.get("decisions") or {}).items():
+            name = section_name(key, int(number)) if number else key
+            if decision["verdict"] == "left_out":
+                left_out[name] = decision.get("reason", "")
+            else:
+                kept.add(name)
+    return Decided(left_out, frozenset(kept))
 
 
 def compose_views(
     views: Sequence[View],
     params: ComposeParams,
     *,
-    left_out: Collection[str] = (),
+    left_out: Mapping[str, str] | Collection[str] = (),
     kept: Collection[str] = (),
     usual_mean: float | None = None,
 ) -> Composed:
     """Say which views make the series, and why the others do not.
 
-    ``left_out`` and ``kept`` name views (or whole items) as people have decided: ``left_out`` always wins,
-    and what is ``kept`` is left out by no measurement. Order and doses stand as the exposures were made,
-    whatever is left out. ``usual_mean``: brightness at 0° of other series, to know one that is all dark.
+    ``left_out`` and ``kept`` name views (or whole items) as people have decided: ``left_out``, which may
+    give reasons, always wins, and what is ``kept`` is left out by no measurement. Order and doses stand as
+    the exposures were made, whatever is left out. ``usual_mean``: brightness at 0° of other series, to know
+    one that is all dark.
     """
     ordered = sorted(views, key=lambda view: (view.order, view.name))
+    reasons = left_out if isinstance(left_out, Mapping) else {}
     found: dict[str, tuple[str, str]] = {}
     for view in ordered:
         if _is_named(view, left_out):
-            found[view.name] = (BY_HAND, "Left out by hand")
+            reason = reasons.get(view.name) or reasons.get(view.key)
+            found[view.name] = (BY_HAND, f"Left out by hand: {reason}" if reason else "Left out by hand")
         elif view.tilt_angle_deg is None:
             found[view.name] = ("no_angle", "Its tilt angle is not known")
     spared = {view.name for view in ordered if _is_named(view, kept)}

@@ -1,0 +1,50 @@
+"""What a session would make of the tilts of a folder, before it is made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tomofly.flow.cataloguing import look_once
+from tomofly.flow.workflows import workflow_of
+from tomofly.model import Settings, SourceParams, TomoflyError
+from tomofly.model.sections import watched_folder
+from tomofly.services.home import Home
+from tomofly.services.settings import current_settings, prepared
+from tomofly.stages.tilts.preview import PreviewedSeries, preview_groups
+from tomofly.stages.tilts.rules import ComposeParams
+
+KIND = "tomo"
+
+
+def session_settings(home: Home, name: str) -> Settings:
+    """Give the newest settings of a session. Raises TomoflyError for one without tilt series."""
+    settings = current_settings(home, name)
+    if settings.kind != KIND:
+        raise TomoflyError(f"Session '{name}' is of kind {settings.kind}, which has no tilt series")
+    return settings
+
+
+def preview_settings(assignments: Sequence[str], settings: Settings | None = None) -> Settings:
+    """Give the settings to preview: those of a session, or the defaults, with changes.
+
+    Raises TomoflyError.
+    """
+    changed = prepared((settings or workflow_of(KIND).settings()).changed(assignments))
+    if not _pattern(changed):
+        raise TomoflyError("Nothing says where the tilts are", "Give --source, such as '/data/**/*.tif'")
+    return changed
+
+
+def preview_source(settings: Settings) -> list[PreviewedSeries]:
+    """Look at the source, and group what is there as a session would. Raises TomoflyError for no folder."""
+    folder = watched_folder(_pattern(settings))
+    if not folder.is_dir():
+        raise TomoflyError(f"There is no folder {folder}", "Check the folder in the pattern of the source")
+    compose = settings["compose"]
+    if not isinstance(compose, ComposeParams):
+        raise TypeError(f"section 'compose' is no {ComposeParams.__name__}")
+    return preview_groups(look_once(workflow_of(settings.kind), settings), compose)
+
+
+def _pattern(settings: Settings) -> str:
+    source = settings["source"]
+    return str(Path(source.pattern)) if isinstance(source, SourceParams) and source.pattern else ""
