@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 _SOFTNESS = 0.08
 _SURROUND = 1.7
 # Peaks from this score on are looked at to see where particles part from noise.
-_LOWEST_SCORE = 2.0
+LOWEST_SCORE = 2.0
 # Independent values of the response in the volume of one particle.
 _VALUES_PER_PARTICLE = 30.0
 # Particles this wide are seen well enough: a finer volume is binned.
@@ -30,7 +30,7 @@ _TABLE = 4096
 class TomogramPicks:
     """Picks, best first: voxel indices (pick, 3) as (z, y, x), and scores (pick,) in noise deviations.
 
-    ``threshold``: the score from which on they were taken.
+    ``threshold``: the score from which on they count as particles.
     """
 
     zyx: FloatArray
@@ -59,13 +59,39 @@ def pick_by_size(
     dark: bool = True,
     threads: int = 1,
 ) -> TomogramPicks:
-    """Find what has about a diameter in a tomogram (z, y, x), by a soft ball less its surround.
+    """Find what has about a diameter in a tomogram (z, y, x): the candidates from the ``threshold`` on.
+
+    Where it is None, from the score on that parts them from noise. See ``candidates_by_size``.
+    """
+    found = candidates_by_size(
+        volume, voxel_size_angstrom, diameter_angstrom, slab_z=slab_z, gold_zyx=gold_zyx,
+        gold_diameter_angstrom=gold_diameter_angstrom, distance_angstrom=distance_angstrom, dark=dark,
+        threads=threads,
+    )  # fmt: skip
+    return found.above(found.threshold if threshold is None else threshold)
+
+
+def candidates_by_size(
+    volume: Volume,
+    voxel_size_angstrom: float,
+    diameter_angstrom: float,
+    *,
+    slab_z: tuple[float, float] | None = None,
+    gold_zyx: npt.ArrayLike | None = None,
+    gold_diameter_angstrom: float = 100.0,
+    distance_angstrom: float | None = None,
+    lowest: float = LOWEST_SCORE,
+    dark: bool = True,
+    threads: int = 1,
+) -> TomogramPicks:
+    """Find what may have about a diameter in a tomogram (z, y, x), by a soft ball less its surround.
 
     Centres lie between the two heights ``slab_z`` and half a diameter from the sides; around gold, given as
-    voxel indices (bead, 3), both radii are left out. No two picks are nearer than ``distance_angstrom``, 0.8
-    diameters where None. ``threshold``: the least score; None parts the peaks' scores where two groups of
-    them are farthest apart, above what noise reaches. ``dark``: particles are darker than what is around
-    them. Raises ValueError for a diameter below four voxels.
+    voxel indices (bead, 3), both radii are left out. No two are nearer than ``distance_angstrom``, 0.8
+    diameters where None, of which the better is kept. All from the score ``lowest`` on are given, 2 at
+    least; their ``threshold`` is that which parts the scores where two groups of them are farthest apart,
+    above what noise reaches. ``dark``: particles are darker than what is around them. Raises ValueError for
+    a diameter below four voxels.
     """
     diameter = diameter_angstrom / voxel_size_angstrom
     if diameter < 4:
@@ -75,7 +101,7 @@ def pick_by_size(
     binning = max(1, min(int(diameter / _ENOUGH_VOXELS), *volume.shape))
     first = (binning - 1) / 2
     voxel = voxel_size_angstrom * binning
-    response = ball_response(_binned(volume, binning), diameter_angstrom / voxel, threads=threads)
+    response = ball_response(binned_volume(volume, binning), diameter_angstrom / voxel, threads=threads)
     if dark:
         np.negative(response, out=response)
     heights = None if slab_z is None else ((slab_z[0] - first) / binning, (slab_z[1] - first) / binning)
@@ -87,11 +113,13 @@ def pick_by_size(
     values = _VALUES_PER_PARTICLE * allowed.sum() * (voxel / diameter_angstrom) ** 3
     # The largest of so many normal values is about this, and hardly ever 1 more.
     noise_limit = float(np.sqrt(2 * np.log(values + 2))) + 1.0
-    picks = _peaks(response, allowed, apart / voxel, threshold, noise_limit)
-    return replace(picks, zyx=picks.zyx * binning + first)
+    picks = _peaks(response, allowed, apart / voxel, noise_limit)
+    kept = replace(picks, zyx=picks.zyx * binning + first).above(lowest)
+    return replace(kept, threshold=picks.threshold)
 
 
-def _binned(volume: Volume, binning: int) -> Volume:
+def binned_volume(volume: Volume, binning: int) -> Volume:
+    """Give means over cubes of voxels of a volume (z, y, x); those that fill none are left out."""
     if binning == 1:
         return volume
     shape = tuple(size // binning for size in volume.shape)
@@ -151,26 +179,27 @@ def _exclude(allowed: Mask, centres_zyx: FloatArray, reach: float) -> None:
         allowed[box] &= squared > reach**2
 
 
-def _peaks(
-    response: Volume, allowed: Mask, apart: float, threshold: float | None, noise_limit: float
-) -> TomogramPicks:
+def _peaks(response: Volume, allowed: Mask, apart: float, noise_limit: float) -> TomogramPicks:
     values = response[allowed]
     if not values.size:
-        return TomogramPicks(np.zeros((0, 3)), np.zeros(0), float("nan") if threshold is None else threshold)
+        return TomogramPicks(np.zeros((0, 3)), np.zeros(0), noise_limit)
     middle = float(np.median(values))
     # Below the median there are no particles: the spread there is the noise's.
     spread = max(middle - float(np.quantile(values, 0.159)), 1e-30)
-    least = _LOWEST_SCORE if threshold is None else threshold
+    places = peaks_above(response, allowed, middle + LOWEST_SCORE * spread, apart)
+    scores = (response[tuple(places.T)].astype(np.float64) - middle) / spread
+    return TomogramPicks(_refined(response, places), scores, _parting(scores, noise_limit))
+
+
+def peaks_above(response: Volume, allowed: Mask, least: float, apart: float) -> npt.NDArray[np.intp]:
+    """Give the local maxima (peak, 3) of a volume that reach a value, highest first, so far apart in voxels.
+
+    Of two that are nearer, the higher is kept.
+    """
     size = 2 * max(1, int(apart / 4)) + 1
-    top = allowed & (response >= middle + least * spread) & (response == maximum_filter(response, size))
+    top = allowed & (response >= least) & (response == maximum_filter(response, size))
     places = np.argwhere(top)
-    scores = (response[top].astype(np.float64) - middle) / spread
-    kept = _far_apart(places, scores, apart)
-    places, scores = places[kept], scores[kept]
-    if threshold is None:
-        least = _parting(scores, noise_limit)
-    chosen = scores >= least
-    return TomogramPicks(_refined(response, places[chosen]), scores[chosen], least)
+    return places[_far_apart(places, response[top].astype(np.float64), apart)]
 
 
 def _far_apart(places: npt.NDArray[np.intp], scores: FloatArray, apart: float) -> npt.NDArray[np.intp]:

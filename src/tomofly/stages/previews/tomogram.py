@@ -84,7 +84,7 @@ def _draw_circles(
             continue
         radius = max(2.0, float(np.sqrt(radius_px**2 - away**2)) * scale)
         y, x = (down + 0.5) * scale, (right + 0.5) * scale
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=GOOD, width=1)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=GOOD, width=1 + (radius > 8))
 
 
 def display_scale(longest_px: int, smallest_px: int, largest_px: int) -> float:
