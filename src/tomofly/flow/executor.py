@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import dask
 import psutil
+from dask.utils import key_split
 from distributed import Client, Future, KilledWorker, LocalCluster
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
@@ -18,6 +19,7 @@ from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, run_t
 from tomofly.model import ResourceParams, TomoflyError
 
 CONNECT_TIMEOUT_S = 20
+FORGET_EVERY = 1000
 SINGLE_THREADED = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -83,6 +85,8 @@ class DaskExecutor:
         # By the first part Dask counts tasks together; a name for each would make it remember every one.
         key = (order.stage.name, f"{order.task_id}-{uuid.uuid4().hex[:8]}")
         self._orders[key] = order
+        if order.task_id % FORGET_EVERY == 0:
+            key_split.cache_clear()  # which would hold on to 100 000 keys
         options: dict[str, Any] = {}
         if not self._params.scheduler:
             options["resources"] = {order.stage.resources.slot: 1}
