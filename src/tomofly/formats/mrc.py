@@ -29,6 +29,7 @@ _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", FOUR_BIT_MODE: "u1"}
 _COMPLEX_MODES = {3: "complex int16", 4: "complex float32"}
 _LARGEST_SIDE = 1 << 20
 _LARGEST_HALF = 65504
+_CACHED_PIXELS = 1 << 16
 _PLAUSIBLE_PIXEL_ANGSTROM = (1e-3, 1e5)
 
 
@@ -252,11 +253,11 @@ def _new_header(
 
 
 def _mean_and_deviation(stored: NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation in double precision, image by image so that a stack needs no copy."""
-    images = stored if stored.ndim == 3 else stored[None]
-    sums = np.array(
-        [(image.sum(dtype=np.float64), np.square(image, dtype=np.float64).sum()) for image in images]
-    )
+    """Mean and standard deviation in double precision, a few rows at a time: they stay in the cache."""
+    rows = stored.reshape(-1, stored.shape[-1])
+    few = max(1, _CACHED_PIXELS // rows.shape[1])
+    parts = (rows[start : start + few].astype(np.float64) for start in range(0, len(rows), few))
+    sums = np.array([(part.sum(), np.square(part, out=part).sum()) for part in parts])
     mean, square = sums.sum(axis=0) / stored.size
     if not np.isfinite(square):  # an image with a pixel that is no number has no mean either
         return float(mean), float("nan")

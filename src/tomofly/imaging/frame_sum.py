@@ -78,7 +78,6 @@ def sum_frames(
     even = chosen * (np.cumsum(chosen) % 2 == 1)
     weights = [chosen, even] if even_odd else [chosen]
     temporal = spectral = None
-    radius = rfft_radius(movie.shape)
     if dose_per_frame is not None:
         dose = accumulated_dose(len(movie.raw), dose_per_frame, pre_exposure)[chosen > 0]
         temporal, spectral = _dose_weight_factors(dose, pixel_size_angstrom, voltage_kv)
@@ -87,11 +86,12 @@ def sum_frames(
     new_shape = cropped_shape(movie.shape, binning)
     weighted = None
     if spectral is not None:
-        weighted = _combine(sums[-len(spectral) :], spectral, radius, new_shape, threads)
+        weighted = _combine(sums[-len(spectral) :], spectral, new_shape, threads)
     n, n_even = chosen.sum(), even.sum()
     means = [sums[0] / np.float32(n)]
     if even_odd:
-        means += [sums[1] / np.float32(n_even), (sums[0] - sums[1]) / np.float32(max(n - n_even, 1))]
+        odd = np.subtract(sums[0], sums[1], out=sums[0])
+        means += [sums[1] / np.float32(n_even), odd / np.float32(max(n - n_even, 1))]
     means = [_resample(mean, new_shape, threads) for mean in means]
     even_mean, odd_mean = means[1:] if even_odd else (None, None)
     return FrameSums(average=means[0], dose_weighted=weighted, even=even_mean, odd=odd_mean)
@@ -161,12 +161,12 @@ def _dose_weight_factors(
 def _combine(
     sums: npt.NDArray[np.float32],
     spectral: npt.NDArray[np.float64],
-    radius: FloatImage,
     new_shape: tuple[int, int],
     threads: int,
 ) -> FloatImage:
     """Add the transforms of the temporal sums, each times its spectral factor."""
     shape = sums.shape[1], sums.shape[2]
+    radius = rfft_radius(shape)
     total = np.zeros(radius.shape, dtype=np.complex64)
     table = spectral.astype(np.float32)
     scale = np.float32((_TABLE - 1) / _HIGHEST_FREQUENCY)
