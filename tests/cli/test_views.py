@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tomofly.cli.demo_commands import _Camera
+from tomofly.cli.demo_camera import Camera
 from tomofly.cli.output import duration_text, fitting_columns, size_text, write_table
 from tomofly.cli.view import PlainView, drawn, line_of
 from tomofly.model import TomoflyError
@@ -75,7 +75,7 @@ def test_the_demonstration_ends_when_its_microscope_dies(tmp_path: Path) -> None
         program = "import sys; sys.exit('No room for a movie')"
         process = subprocess.Popen([sys.executable, "-c", program], stderr=file)
     process.wait(timeout=30)
-    camera = _Camera(process, log, 3)
+    camera = Camera(process, log, 3)
     with pytest.raises(TomoflyError, match="microscope has died: No room for a movie"):
         camera.is_at_work()
 

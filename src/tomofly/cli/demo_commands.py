@@ -1,18 +1,13 @@
 """``tomofly demo``: a simulated microscope writes movies while tomofly processes them."""
 
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tomofly.cli.options import HomeOption, JsonOption, OutOption, SetOption
 
 if TYPE_CHECKING:
-    from tomofly.flow.conductor import RunOptions
     from tomofly.services.home import Home
 
 app = typer.Typer(help="Show tomofly at work on a simulated instrument.", no_args_is_help=True)
@@ -21,7 +16,15 @@ FRAMES = 20
 PARTICLE_DIAMETERS_ANGSTROM = (115, 155)
 """The two structures that the simulated specimen holds are of about these sizes."""
 
-LAST_FILE_GRACE_S = 30.0
+TILTING: dict[str, Any] = {
+    "tilt_range_deg": [-50, 50], "tilt_step_deg": 5, "axis_error_deg": 3, "pre_tilt_deg": 6,
+    "defocus_angstrom": 40000,
+}  # fmt: skip
+TILTING_PIXEL_ANGSTROM, TILTING_FRAMES = 8.0, 2
+"""Small tilts, few of them, for a short demonstration; the reported axis is off, the slab inclined."""
+
+HeadlessOption = Annotated[bool, typer.Option("--headless", help="Lines instead of the live view")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from this")]
 
 
 @app.callback()
@@ -34,109 +37,109 @@ def spa(
     items: Annotated[int, typer.Option(min=1, help="Movies to take")] = 6,
     detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "1024x1024",
     pace: Annotated[float, typer.Option(min=0, help="Seconds from one movie to the next")] = 4.0,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from this")] = 0,
+    seed: SeedOption = 0,
     out: OutOption = None,
     set_: SetOption = None,
-    headless: Annotated[bool, typer.Option("--headless", help="Lines instead of the live view")] = False,
+    headless: HeadlessOption = False,
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Watch single-particle movies being taken, aligned, fitted, picked and exported."""
-    from tomofly.cli.running import RunRequest, run_here
-    from tomofly.services.export import ExportOptions, export_session
-    from tomofly.services.home import open_home
-    from tomofly.services.sessions import create_session, free_name
+    from tomofly.cli.demo_camera import new_folder
 
-    place = open_home(home)
-    folder = _new_folder(out)
-    microscope_folder = folder / "microscope"
-    lines = _prepare(microscope_folder, detector, seed)
-    name = free_name(place, folder.name)
-    create_session(place, name, folder=folder, assignments=[*lines, *(set_ or ())])
-    command = _microscope_command(microscope_folder, items, pace, detector, seed)
-    with (folder / "microscope.log").open("wb") as log:
-        camera = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        options = _until_done(place, name, _Camera(camera, folder / "microscope.log", items))
-        request = RunRequest(
-            options,
-            headless or json,
-            json,
-            lambda: export_session(place, name, folder / "relion", ExportOptions()),
-        )
-        status = run_here(place, name, request)
-    finally:
-        camera.terminate()
-        camera.wait(timeout=30)
+    folder = new_folder(out)
+    movies = folder / "microscope"
+    numbers = {"items": items, "pace": pace, "detector": detector, "frames": FRAMES, "seed": seed}
+    taking = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    show = _Show(home, folder, "spa", headless or json, json)
+    status = show.run(["spa", "--out", str(movies), *taking], items, [*_spa_settings(movies, detector, seed),
+                                                                      *(set_ or ())])  # fmt: skip
     if not json:
-        _say_where_to_look(folder, name)
+        show.say_where_to_look(
+            f"{folder}/motion/*.webp, {folder}/ctf/*.webp, {folder}/picks/*.webp",
+            "relion_star_printtable micrographs_ctf.star data_micrographs",
+        )
     raise typer.Exit(status)
 
 
-@dataclass(frozen=True)
-class _Camera:
-    """The simulated microscope: its process, what it says, and how many movies it takes."""
+@app.command()
+def tomo(
+    items: Annotated[int, typer.Option(min=1, help="Tilt series to take")] = 2,
+    detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "400x448",
+    pace: Annotated[float, typer.Option(min=0, help="Seconds from one tilt to the next")] = 2.0,
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    set_: SetOption = None,
+    headless: HeadlessOption = False,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Watch tilt series being taken, aligned and reconstructed, with a tomogram before the last tilt."""
+    from tomofly.cli.demo_camera import new_folder
+    from tomofly.cli.simulate_commands import tilt_microscope
 
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    items: int
-
-    def is_at_work(self) -> bool:
-        """Say whether it still takes movies. Raises TomoflyError when it has died."""
-        from tomofly.model import TomoflyError
-
-        status = self.process.poll()
-        if status:
-            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            said = lines[-1] if lines else f"it ended with status {status}"
-            raise TomoflyError(f"The simulated microscope has died: {said}", f"Its whole log is {self.log}")
-        return status is None
-
-
-def _until_done(place: "Home", name: str, camera: _Camera) -> "RunOptions":
-    """Options of a run that ends by itself when the camera has stopped and all its movies have come in."""
-    from tomofly.flow import conductor
-    from tomofly.services.sessions import session_info
-    from tomofly.store import statistics
-
-    session_id = session_info(place, name).row.id
-
-    def arrived() -> int:
-        with place.database.read() as connection:
-            return sum(statistics.count_kinds(connection, session_id).values())
-
-    @dataclass(frozen=True)
-    class UntilCameraStops(conductor.RunOptions):
-        @property
-        def ends_by_itself(self) -> bool:
-            if camera.is_at_work():
-                return False
-            if arrived() >= camera.items:
-                return True
-            stopped.append(time.monotonic())
-            return time.monotonic() - stopped[0] > LAST_FILE_GRACE_S
-
-    stopped: list[float] = []
-    return UntilCameraStops()
+    folder = new_folder(out)
+    tilts = folder / "microscope"
+    facts = [f"{name}={value}" for name, value in TILTING.items()]
+    microscope = tilt_microscope(detector, TILTING_PIXEL_ANGSTROM, TILTING_FRAMES, seed, facts)
+    numbers = {
+        "items": items, "pace": pace, "detector": detector, "pixel": TILTING_PIXEL_ANGSTROM,
+        "frames": TILTING_FRAMES, "seed": seed,
+    }  # fmt: skip
+    taking = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    taking += [word for fact in facts for word in ("--set", fact)]
+    show = _Show(home, folder, "tomo", headless or json, json)
+    count = items * len(microscope.nominal_tilts_deg)
+    lines = [*_tomo_settings(tilts, microscope), *(set_ or ())]
+    status = show.run(["tomo", "--out", str(tilts), *taking], count, lines)
+    if not json:
+        show.say_where_to_look(
+            f"{folder}/tomogram/*.webp, {folder}/series_alignment/*.webp; "
+            f"{folder}/tomogram/*.mrc for IMOD's 3dmod",
+            "relion_star_printtable tomograms.star data_global",
+        )
+    raise typer.Exit(status)
 
 
-def _new_folder(out: Path | None) -> Path:
-    """Give the folder for the demonstration: the one asked for, or the first free one here."""
-    from tomofly.model import TomoflyError
-    from tomofly.services.home import checked_folder
+class _Show:
+    """A demonstration in a folder: a session beside a simulated microscope."""
 
-    if out is None:
-        number = 1
-        while (folder := Path.cwd() / f"tomofly-demo{'' if number == 1 else f'-{number}'}").exists():
-            number += 1
-        return folder
-    folder = checked_folder(out, "a demonstration")
-    if folder.exists() and any(folder.iterdir()):
-        raise TomoflyError(f"The folder {folder} is not empty", "Name a new one with --out")
-    return folder
+    def __init__(self, home: Path | None, folder: Path, kind: str, plain: bool, json: bool) -> None:
+        from tomofly.services.home import open_home
+        from tomofly.services.sessions import free_name
+
+        self.place: Home = open_home(home)
+        self.folder, self.kind = folder, kind
+        self.plain, self.json = plain, json
+        self.name = free_name(self.place, folder.name)
+
+    def run(self, taking: list[str], movies: int, settings: list[str]) -> int:
+        """Have the microscope write so many movies while the session runs; give the exit status."""
+        from tomofly.cli.demo_camera import taking_movies, until_camera_stops
+        from tomofly.cli.running import RunRequest, run_here
+        from tomofly.services.export import ExportOptions, export_session
+        from tomofly.services.sessions import create_session
+
+        create_session(self.place, self.name, kind=self.kind, folder=self.folder, assignments=settings)
+        with taking_movies(taking, self.folder / "microscope.log", movies) as camera:
+            request = RunRequest(
+                until_camera_stops(self.place, self.name, camera),
+                self.plain,
+                self.json,
+                lambda: export_session(self.place, self.name, self.folder / "relion", ExportOptions()),
+            )
+            return run_here(self.place, self.name, request)
+
+    def say_where_to_look(self, pictures: str, command: str) -> None:
+        """Say where pictures, export and numbers are."""
+        from tomofly.cli.output import write_line
+
+        write_line(f"Pictures: {pictures}")
+        write_line(f"RELION:   cd {self.folder}/relion && {command}")
+        write_line(f"Numbers:  tomofly session items '{self.name}'   tomofly session show '{self.name}'")
 
 
-def _prepare(folder: Path, detector: str, seed: int) -> list[str]:
+def _spa_settings(folder: Path, detector: str, seed: int) -> list[str]:
     """Set the microscope up, write its gain reference, and give the settings that fit it."""
     from tomofly.cli.simulate_commands import spa_microscope, writable_folder
     from tomofly.simulate.spa import write_gain
@@ -145,31 +148,30 @@ def _prepare(folder: Path, detector: str, seed: int) -> list[str]:
     gain = write_gain(microscope, writable_folder(folder))
     diameters = ",".join(str(diameter) for diameter in PARTICLE_DIAMETERS_ANGSTROM)
     return [
-        f"source.pattern={folder}/*.mrc",
-        f"microscope.pixel_size_angstrom={microscope.pixel_size_angstrom}",
-        f"microscope.voltage_kv={microscope.voltage_kv}",
-        f"microscope.spherical_aberration_mm={microscope.spherical_aberration_mm}",
-        f"microscope.amplitude_contrast={microscope.amplitude_contrast}",
+        *_microscope_settings(folder, microscope),
         f"microscope.dose_per_frame_e_per_a2={microscope.dose_per_frame_e_per_a2}",
         f"gain.path={gain}",
         f"picks.diameter_angstrom={diameters}",
-        "source.settle_s=1",
     ]
 
 
-def _microscope_command(folder: Path, items: int, pace: float, detector: str, seed: int) -> list[str]:
-    command = [sys.executable, "-m", "tomofly.cli", "simulate", "spa", "--out", str(folder)]
-    numbers = {"items": items, "pace": pace, "detector": detector, "frames": FRAMES, "seed": seed}
-    for name, value in numbers.items():
-        command += [f"--{name}", str(value)]
-    return command
+def _tomo_settings(folder: Path, microscope: Any) -> list[str]:
+    """Give the settings that fit the microscope; everything that takes minutes on real ones takes seconds."""
+    nyquist = 2 * microscope.pixel_size_angstrom
+    return [
+        *_microscope_settings(folder, microscope),
+        f"tilt_image.ctf_resolution_range_angstrom=60,{1.05 * nyquist:.1f}",
+        "compose.provisional_every=5",
+        "compose.quiet_s=3",
+    ]
 
 
-def _say_where_to_look(folder: Path, name: str) -> None:
-    from tomofly.cli.output import write_line
-
-    write_line(f"Pictures: {folder}/motion/*.webp, {folder}/ctf/*.webp, {folder}/picks/*.webp")
-    write_line(
-        f"RELION:   cd {folder}/relion && relion_star_printtable micrographs_ctf.star data_micrographs"
-    )
-    write_line(f"Numbers:  tomofly session items '{name}'   tomofly session show '{name}'")
+def _microscope_settings(folder: Path, microscope: Any) -> list[str]:
+    return [
+        f"source.pattern={folder}/*.mrc",
+        "source.settle_s=1",
+        *(
+            f"microscope.{name}={getattr(microscope, name)}"
+            for name in ("pixel_size_angstrom", "voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
+        ),
+    ]

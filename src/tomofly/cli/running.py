@@ -101,6 +101,31 @@ def logged_to(path: Path) -> Iterator[None]:
             structlog.reset_defaults()
 
 
+COMPARED = (
+    ("axis", "axis_angle_deg", "{:.1f}", "°"),
+    ("inclined by", "tilt_offset_deg", "{:.1f}", "°"),
+    ("thickness", "thickness_nm", "{:.0f}", " nm"),
+    ("defocus", "defocus_at_zero_angstrom", "{:.0f}", " Å"),
+)
+"""What of a simulated series is told beside the truth."""
+
+
+def against_truth(series: dict[str, Any]) -> list[str]:
+    """Tell for people what was measured of a simulated series, with the truth in brackets."""
+    told = []
+    for label, name, form, unit in COMPARED:
+        measured = form.format(series[name]) if name in series else "not known"
+        if f"true_{name}" in series:
+            told.append(f"{label} {measured}{unit} ({form.format(series[f'true_{name}'])})")
+    if "shift_rms_angstrom" in series:
+        told.append(f"shifts right within {series['shift_rms_angstrom']:.1f} Å")
+    if "hand" in series:
+        told.append(f"hand {series['hand']}")
+    if "picks_f1" in series:
+        told.append(f"{series['picks']} particles picked, F1 {series['picks_f1']:.2f}")
+    return told
+
+
 def write_summary(summary: dict[str, Any]) -> None:
     """Write a summary for people."""
     write_line(
@@ -116,6 +141,8 @@ def write_summary(summary: dict[str, Any]) -> None:
             f"  {name}: median {spread['median']:.4g}{unit} "
             f"({spread['minimum']:.4g} to {spread['maximum']:.4g})"
         )
+    for series in summary.get("series", ()):
+        write_line(f"  {series['series']}: {', '.join(against_truth(series))}")
     for name, value in summary.get("accuracy", {}).items():
         write_line(f"  against the truth, {name}: {value:.4g}")
     for failure in summary["failures"]:

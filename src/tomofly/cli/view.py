@@ -15,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tomofly.cli.output import duration_text, size_text
+from tomofly.cli.series_view import SeriesRows
 from tomofly.model import Settings
 from tomofly.services.highlights import told_briefly
 from tomofly.services.home import Home
 from tomofly.services.progress import Progress, TrackProgress, note_shown, session_progress
+from tomofly.services.series import SeriesProgress
 from tomofly.services.settings import current_settings
 from tomofly.store.browse import BrowsedItem
 
@@ -27,11 +29,15 @@ COLOURS = {
     "running": "green", "idle": "cyan", "closed": "cyan", "finished": "bold green", "failed": "bold red",
     "crashed": "bold red", "stopped": "yellow", "stopping": "yellow", "paused": "yellow", "created": "white",
 }  # fmt: skip
+MEMBER_WORDS = {"movie": "tilts"}
+"""What the members of groups are called, by their kind."""
+
 SHORT_SETTINGS = (
     ("microscope", "pixel_size_angstrom", "{:g} Å/px"),
     ("microscope", "voltage_kv", "{:g} kV"),
     ("microscope", "spherical_aberration_mm", "Cs {:g} mm"),
     ("picks", "diameter_angstrom", "particles {} Å"),
+    ("tilt_image", "pixel_size_angstrom", "series at {:g} Å/px"),
     ("transfer", "mode", "transfer: {}"),
 )
 
@@ -55,7 +61,9 @@ def metrics_in_short(item: BrowsedItem) -> str:
 def drawn(progress: Progress, short_settings: str) -> RenderableType:
     """Draw a session: header, tracks, the latest items, troubles."""
     parts: list[RenderableType] = [_header(progress, short_settings), _Tracks(progress)]
-    if progress.latest:
+    if progress.series:
+        parts += [Text(""), SeriesRows(progress.series)]
+    elif progress.latest:
         latest = Table(box=None, show_header=False, pad_edge=False)
         for item in progress.latest:
             flags = " ".join(dict.fromkeys(code for _, code, _ in item.flags))
@@ -75,13 +83,27 @@ def _header(progress: Progress, short_settings: str) -> Text:
         f"[bold]{escape(progress.name)}[/] ({progress.kind})  "
         f"[{colour}]{progress.status}[/]: {progress.meaning}",
         f"{escape(progress.folder)}   {escape(short_settings)}",
-        f"{progress.items} items, {progress.done} done, {progress.failed} failed   "
+        f"{counts_text(progress)}   "
         f"latency p50 {duration_text(progress.latency_p50_s)}, p95 {duration_text(progress.latency_p95_s)}   "
         + vitals_text(vitals),
     ]
     if progress.note:
         lines.append(f"[red]{escape(progress.note)}[/]")
     return Text.from_markup("\n".join(lines))
+
+
+def counts_text(progress: Progress) -> str:
+    """Give the counts of items; of a session that brings them together, also those of what it is made of."""
+    main, *others = progress.kinds or [""]
+    members = [kind for kind in others if progress.series and kind in MEMBER_WORDS]
+    told = [
+        f"{progress.items} {main if members else 'items'}, {progress.done} done, {progress.failed} failed"
+    ]
+    for kind in members:
+        count = progress.kinds[kind]
+        failed = f", {count.failed} failed" if count.failed else ""
+        told.append(f"{count.items} {MEMBER_WORDS[kind]}, {count.done} done{failed}")
+    return "; ".join(told)
 
 
 def vitals_text(vitals: Any) -> str:
@@ -154,12 +176,21 @@ def line_of(progress: Progress) -> str:
     parts = [f"{progress.status}: {progress.done} of {progress.items} done"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
+    if progress.series:
+        return ", ".join([*parts, *map(_said_of, reversed(progress.series))])
     if rate:
         parts.append(f"{rate:.0f} items/h")
     if progress.latest:
         latest = progress.latest[0]
         parts.append(f"latest {latest.key} ({metrics_in_short(latest)})")
     return ", ".join(parts)
+
+
+def _said_of(series: SeriesProgress) -> str:
+    """Give the state of a series in a few words."""
+    counts = " ".join(f"{count} {mark}" for mark, count in series.counts().items())
+    tomogram = {"": "", "provisional": ", provisional tomogram", "ready": ", tomogram"}[series.tomogram]
+    return f"{series.item.key} {series.state} ({counts}{tomogram})"
 
 
 def write_progress(progress: Progress) -> None:
@@ -178,7 +209,7 @@ class PlainView:
     """Lines on standard error, one for each change, and one for each new trouble."""
 
     def __init__(self) -> None:
-        self._said: tuple[str, int, int, int] | None = None
+        self._said: tuple[object, ...] = ()
         self._troubles: set[tuple[str, str, float | None]] = set()
 
     def show(self, progress: Progress) -> None:
@@ -188,9 +219,10 @@ class PlainView:
             if trouble not in self._troubles:
                 self._troubles.add(trouble)
                 print(f"failed: {error.item}, {error.stage}: {error.reason}", file=sys.stderr)
-        counts = (progress.status, progress.items, progress.done, progress.failed)
-        if counts != self._said:
-            self._said = counts
+        now = (progress.status, progress.items, progress.done, progress.failed)
+        said = (*now, *map(_said_of, progress.series))
+        if said != self._said:
+            self._said = said
             print(line_of(progress), file=sys.stderr, flush=True)
 
 

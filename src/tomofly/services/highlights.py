@@ -43,13 +43,17 @@ FEW = 5
 def told_briefly(item: BrowsedItem) -> list[str]:
     """Give the numbers of an item that people look at first, with their labels and units."""
     known = [(h, item.metrics.get((h.stage, h.metric))) for h in HIGHLIGHTS if h.label]
-    told = [f"{h.label} {rounded(value)} {h.unit}".rstrip() for h, value in known if value is not None]
+    told = [f"{h.label} {_with_unit(value, h.unit)}" for h, value in known if value is not None]
     return told or [f"{name} {rounded(value)}" for (_, name), value in list(item.metrics.items())[:3]]
 
 
 def rounded(value: float) -> str:
     """Write a number with as many digits as matter at a glance."""
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{rounded(value)}{'' if unit == '°' else ' '}{unit}".rstrip()
 
 
 def telling_metrics(names: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tomofly.flow.workflows import workflow_of
 from tomofly.model import Settings
 from tomofly.services.filters import final_stages
 from tomofly.services.home import Home
+from tomofly.services.series import SERIES_KIND, SeriesProgress, newest_series
 from tomofly.services.settings import settings_in_force
 from tomofly.services.status import MEANINGS, Status, status_of
 from tomofly.store import SessionRow, TrackRow, requests, sessions, statistics
@@ -95,6 +96,7 @@ class Progress:
     vitals: Mapping[str, Any]
     latest: tuple[BrowsedItem, ...]
     kinds: Mapping[str, KindCount] = field(default_factory=dict)
+    series: tuple[SeriesProgress, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -104,6 +106,7 @@ class Progress:
     def as_json(self) -> dict[str, Any]:
         """Give it as JSON values, without the latest items."""
         document = {name: value for name, value in vars(self).items() if name not in ("latest", "tracks")}
+        document["series"] = [series.as_json() for series in self.series]
         document["meaning"] = self.meaning
         document["tracks"] = [asdict(track) for track in self.tracks]
         document["errors"] = [asdict(error) for error in self.errors]
@@ -120,7 +123,11 @@ def session_progress(home: Home, name: str, *, latest: int = 5, errors: int = 5)
         session = sessions.find_session(connection, name)
         workflow = workflow_of(session.kind)
         settings = settings_in_force(connection, session, workflow)
-        return _Look(connection, session, workflow, settings, now).progress(latest, errors)
+        progress = _Look(connection, session, workflow, settings, now).progress(latest, errors)
+    if workflow.main_kind != SERIES_KIND:
+        return progress
+    final = final_stages(workflow, enabled_stages(workflow, settings))
+    return replace(progress, series=newest_series(home, session, final, latest))
 
 
 def enabled_stages(workflow: Workflow, settings: Mapping[str, Settings]) -> list[str]:

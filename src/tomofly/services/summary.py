@@ -7,7 +7,9 @@ from tomofly.services.accuracy import measure_accuracy
 from tomofly.services.export import Export
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
+from tomofly.services.series import SERIES_KIND
 from tomofly.services.table import table_filter, table_scope
+from tomofly.services.tilt_accuracy import measure_tilt_accuracy, summed_up
 from tomofly.store import browse, statistics
 
 
@@ -17,7 +19,7 @@ def summarise_session(
     """Sum a session up as JSON values.
 
     ``wall_s`` is the time that a run took; without it, the time from the first task to the last result.
-    ``accuracy`` is there for simulated data alone.
+    ``accuracy`` is there for simulated data alone, and ``series`` for simulated tilt series.
     """
     scope = table_scope(home, name)
     progress = session_progress(home, name, errors=20)
@@ -25,7 +27,11 @@ def summarise_session(
         span = statistics.time_span(connection, scope.session.id)
         spreads = statistics.summarise_metrics(connection, scope.session.id)
         items = browse.each_item(connection, scope.session.id, table_filter(scope))
-        accuracy = measure_accuracy(scope.folder, items)
+        if scope.kind == SERIES_KIND:
+            compared = measure_tilt_accuracy(connection, scope.folder, items)
+            accuracy = summed_up(compared) if compared else None
+        else:
+            compared, accuracy = [], measure_accuracy(scope.folder, items)
     wall = wall_s if wall_s is not None else (span[1] - span[0] if span else 0.0)
     units = {
         (stage.name, metric.name): metric.unit for stage in scope.workflow.stages for metric in stage.metrics
@@ -55,4 +61,6 @@ def summarise_session(
     }  # fmt: skip
     if accuracy is not None:
         summary["accuracy"] = accuracy
+    if compared:
+        summary["series"] = compared
     return summary

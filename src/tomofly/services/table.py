@@ -14,6 +14,7 @@ from tomofly.model import TomoflyError
 from tomofly.services.filters import checked_kind, final_stages, metrics_of, parse_filters, parse_order
 from tomofly.services.home import Home
 from tomofly.services.progress import enabled_stages
+from tomofly.services.series import TOMOGRAM
 from tomofly.services.settings import settings_in_force
 from tomofly.store import SessionRow, browse, sessions, statistics
 from tomofly.store.browse import BrowsedItem, ItemFilter, Order
@@ -48,7 +49,6 @@ GROUP_COLUMNS = (
     Column("failed_members", help="Those that came to nothing", good="low"),
     Column("excluded_members", help="Those left out by hand", good="low"),
 )
-TOMOGRAM = "tomogram"
 TOMOGRAM_COLUMN = Column(
     "last_tilt_to_tomogram_s", "s", "From when the last tilt was whole to the tomogram on disk", "low"
 )

@@ -243,6 +243,12 @@ def gathered_by(connection: Connection, parent_ids: Sequence[int]) -> dict[int, 
     return {row[0]: Gathered(*row[1:]) for row in connection.execute(query)}
 
 
+def member_sources(connection: Connection, parent_id: int) -> list[str]:
+    """Give the files from which the members of a group were made."""
+    query = select(t.items.c.source).join(t.members, t.members.c.child_id == t.items.c.id)
+    return sorted(connection.scalars(query.where(t.members.c.parent_id == parent_id)))
+
+
 def whole_at() -> ColumnElement[float]:
     """Say in SQL when an item was whole; for what lay there before its session, when it was found."""
     i = t.items.c
