@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.cli.test_views import PROGRESS
+from tomofly.cli.running import against_truth
 from tomofly.cli.series_view import SeriesRows, common_scale, strip
 from tomofly.cli.view import drawn, line_of
 from tomofly.services.progress import KindCount, Progress
@@ -94,7 +95,7 @@ def test_at_eighty_columns_forty_one_tilts_have_a_place_each() -> None:
     assert row.startswith("grid [1]/TS_02") and row.count("■") == 39
     assert lines[0].index("0 ") and row.index("×") - row.index("■") == 7
     assert "tomogram 41 s after the last tilt" in lines[2] + lines[3]
-    assert "it is dark" in " ".join(lines)
+    assert "× -39°: it is dark" in " ".join(lines)
     assert lines[-1] == "■ aligned  × left out  ! failed"
 
 
@@ -112,3 +113,16 @@ def test_the_live_view_of_a_tilt_session_counts_series_and_tilts() -> None:
 def of_tilts() -> Progress:
     kinds = {"tilt series": KindCount(2, 1, 0), "movie": KindCount(45, 43, 1)}
     return replace(PROGRESS, kind="tomo", items=2, done=1, failed=0, kinds=kinds, series=(begun(), whole()))
+
+
+def test_what_was_measured_is_told_with_the_truth_beside_it() -> None:
+    told = against_truth(
+        {
+            "axis_angle_deg": 84.87, "true_axis_angle_deg": 85.0, "true_thickness_nm": 150.0,
+            "shift_rms_angstrom": 2.34, "hand": "right", "picks": 41, "picks_f1": 0.934,
+        }
+    )  # fmt: skip
+    assert told == [
+        "axis 84.9° (85.0°)", "thickness not known (150 nm)", "shifts right within 2.3 Å", "hand right",
+        "41 particles picked, F1 0.93",
+    ]  # fmt: skip

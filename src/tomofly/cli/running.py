@@ -20,6 +20,7 @@ from tomofly.services.export import Export
 from tomofly.services.highlights import telling_metrics
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
+from tomofly.services.series import SERIES_KIND
 from tomofly.services.summary import summarise_session
 
 SOME_FAILED = 1
@@ -114,9 +115,9 @@ def against_truth(series: dict[str, Any]) -> list[str]:
     """Tell for people what was measured of a simulated series, with the truth in brackets."""
     told = []
     for label, name, form, unit in COMPARED:
-        measured = form.format(series[name]) if name in series else "not known"
+        measured = f"{form.format(series[name])}{unit}" if name in series else "not known"
         if f"true_{name}" in series:
-            told.append(f"{label} {measured}{unit} ({form.format(series[f'true_{name}'])})")
+            told.append(f"{label} {measured} ({form.format(series[f'true_{name}'])}{unit})")
     if "shift_rms_angstrom" in series:
         told.append(f"shifts right within {series['shift_rms_angstrom']:.1f} Å")
     if "hand" in series:
@@ -128,8 +129,10 @@ def against_truth(series: dict[str, Any]) -> list[str]:
 
 def write_summary(summary: dict[str, Any]) -> None:
     """Write a summary for people."""
+    kind = next(iter(summary["kinds"]))
     write_line(
-        f"{summary['done']} of {summary['items']} items done, {summary['failed']} failed, "
+        f"{summary['done']} of {summary['items']} {kind if kind == SERIES_KIND else 'items'} done, "
+        f"{summary['failed']} failed, "
         f"in {duration_text(summary['wall_s'])} ({summary['throughput_per_hour']:.0f} per hour); latency p50 "
         f"{duration_text(summary['latency_p50_s'])}, p95 {duration_text(summary['latency_p95_s'])}"
     )

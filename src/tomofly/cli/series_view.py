@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from tomofly.cli.output import duration_text
 from tomofly.services.series import MARKS, Mark, SeriesProgress, mark_of
+
+if TYPE_CHECKING:
+    from tomofly.services.tilts import Tilt
 
 GLYPHS: dict[Mark, tuple[str, str]] = {
     "awaited": ("·", "dim"),
@@ -26,6 +30,7 @@ RETAKEN = "retaken"
 NARROWEST_STRIP, WIDEST_STRIP = 11, 61
 HEADING = "Tilt series"
 LONGEST_KEY = 18
+MOST_REASONS = 2
 OTHER_COLUMNS = 18
 """Room for state, count and gaps beside key and strip."""
 
@@ -104,8 +109,16 @@ def _details(one: SeriesProgress) -> list[Text]:
         after = f" {duration_text(one.latency_s)} after the last tilt" if one.latency_s is not None else ""
         told.append(f"tomogram{after}")
     lines = [", ".join(told), one.waiting_for if one.state == "waiting" else ""]
-    lines += sorted({t.reason for t in one.tilts if mark_of(t) in ("left out", "failed") and t.reason})[:2]
+    # What failed stands among the troubles of the session.
+    left_out = [f"× {_angle(t)}{t.reason}" for t in one.tilts if mark_of(t) == "left out"]
+    lines += left_out[:MOST_REASONS]
+    if len(left_out) > MOST_REASONS:
+        lines.append(f"× and {len(left_out) - MOST_REASONS} more left out")
     return [Text(f"  {text}", style="dim", overflow="fold") for text in lines if text]
+
+
+def _angle(tilt: "Tilt") -> str:
+    return "" if tilt.tilt_angle_deg is None else f"{tilt.tilt_angle_deg:.0f}°: "
 
 
 def _count(one: SeriesProgress) -> str:

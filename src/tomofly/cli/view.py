@@ -29,6 +29,7 @@ COLOURS = {
     "running": "green", "idle": "cyan", "closed": "cyan", "finished": "bold green", "failed": "bold red",
     "crashed": "bold red", "stopped": "yellow", "stopping": "yellow", "paused": "yellow", "created": "white",
 }  # fmt: skip
+NEW_LINE = "\n"
 MEMBER_WORDS = {"movie": "tilts"}
 """What the members of groups are called, by their kind."""
 
@@ -83,7 +84,7 @@ def _header(progress: Progress, short_settings: str) -> Text:
         f"[bold]{escape(progress.name)}[/] ({progress.kind})  "
         f"[{colour}]{progress.status}[/]: {progress.meaning}",
         f"{escape(progress.folder)}   {escape(short_settings)}",
-        f"{counts_text(progress)}   "
+        f"{counts_text(progress)}{NEW_LINE if progress.series else '   '}"
         f"latency p50 {duration_text(progress.latency_p50_s)}, p95 {duration_text(progress.latency_p95_s)}   "
         + vitals_text(vitals),
     ]
