@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.tilt_geometry import TiltGeometry
-from tomofly.imaging.tilt_refinement import SlabState, refine_shifts
+from tomofly.imaging.tilt_refinement import SlabState, attainable_likelihood, refine_shifts
 
 FloatArray = npt.NDArray[np.float64]
 FloatImages = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ class _Target:
             threads=self.threads,
         )
         expected = sum((value[name] / sigma) ** 2 for name, sigma in self.prior_sigma.items())
-        likelihood = done.fit.log_likelihood + done.fit.expected_gain
+        likelihood = attainable_likelihood(done.fit, self.highest)
         return _BELIEF * likelihood - 0.5 * expected, done.state
 
 
@@ -135,9 +135,8 @@ def search_level(
     for frequency in highest:
         target = _Target(images, frequency, prior, threads)
         state = refine_shifts(images, state, highest=frequency, rounds=2, threads=threads).state
-        best, state = target.at(state, value)
         for name in names:
-            best, state, value, climbed[name] = _climb(target, best, state, value, name, step[name])
+            state, value, climbed[name] = _climb(target, state, value, name, step[name])
             step[name] /= _SHRINK
     sigma = {name: climbed[name].sigma for name in names}
     return LevelSearch(state, value, sigma, {name: climbed[name].shift_slope for name in names})
@@ -155,14 +154,17 @@ _UNCLIMBED = _Climb(np.nan, np.nan)
 
 
 def _climb(
-    target: _Target, best: float, state: SlabState, value: dict[str, float], name: str, step: float
-) -> tuple[float, SlabState, dict[str, float], _Climb]:
-    """Go to the top of the parabola through three values, after going on as long as it rises."""
+    target: _Target, state: SlabState, value: dict[str, float], name: str, step: float
+) -> tuple[SlabState, dict[str, float], _Climb]:
+    """Go to the top of the parabola through three values, after going on as long as it rises.
+
+    All values are tried from the same shifts: a tilt whose shift has not settled is then as wrong in each.
+    """
 
     def at(by: float) -> tuple[float, SlabState]:
         return target.at(_changed(state, name, by), value | {name: value[name] + by})
 
-    tried = {0: (best, state), -1: at(-step), 1: at(step)}
+    tried = {place: at(place * step) for place in (-1, 0, 1)}
     for _ in range(_FARTHEST_STEPS):
         top = max(tried, key=lambda place: tried[place][0])
         if top - 1 in tried and top + 1 in tried:
@@ -175,7 +177,7 @@ def _climb(
         peak, climb = _parabola([tried[top + k] for k in (-1, 0, 1)], step)
         found[top * step + peak] = at(top * step + peak)
     chosen = max(found, key=lambda by: found[by][0])
-    return (*found[chosen], value | {name: value[name] + chosen}, climb)
+    return found[chosen][1], value | {name: value[name] + chosen}, climb
 
 
 def _parabola(tried: list[tuple[float, SlabState]], step: float) -> tuple[float, _Climb]:

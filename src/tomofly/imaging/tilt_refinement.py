@@ -63,7 +63,8 @@ def refine_shifts(
 ) -> Refinement:
     """Take ``rounds`` steps on the shifts of images (tilt, y, x), with frequencies up to ``highest``.
 
-    Frequencies are in cycles per pixel. Steps are bounded by half a period of the highest frequency.
+    Frequencies are in cycles per pixel. Steps are bounded by half a period of the highest frequency, and by
+    half as much again for a tilt whenever its steps go to and fro.
     """
     size = field_size(images.shape[1:])
     planes = stretched(images, state.geometry, size, threads=threads)
@@ -72,19 +73,33 @@ def refine_shifts(
     tilts = state.geometry.tilt_angle_deg
     compression = np.cos(np.deg2rad(tilts))
     noise, total = state.tilt_noise, np.zeros((len(images), 2))
-    bound = min(0.5 / highest, 0.1 * min(size))
+    bound = np.full((len(images), 1), min(0.5 / highest, 0.1 * min(size)))
+    before = np.zeros((len(images), 2))
     for turn in range(rounds + 1):
         model = replace(slab_model(spectra, tilts, compression, state.thickness_px), tilt_noise=noise)
         fit = fit_slab(spectra, model)
         if turn == rounds:
             break
         step = np.clip(fit.step_yx_px, -bound, bound)
-        spectra, total = moved(spectra, step), total + step
+        turned_back = np.sum(step * before, axis=1, keepdims=True) < 0
+        bound = np.where(turned_back, 0.5 * bound, bound)
+        step = np.clip(step, -bound, bound)
+        spectra, total, before = moved(spectra, step), total + step, step
         if follow_noise:
             noise = np.clip(noise * fit.misfit, *_TILT_NOISE_RANGE)
     shift = state.geometry.shift_yx_px + np.einsum("tij,tj->ti", matrices, total)
     geometry = replace(state.geometry, shift_yx_px=shift)
     return Refinement(replace(state, geometry=geometry, tilt_noise=noise), fit, model, spectra)
+
+
+def attainable_likelihood(fit: SlabFit, highest: float) -> float:
+    """Give the likelihood that further steps would lead to, of which none goes beyond half a period.
+
+    Of a step cut to the part p, the gain is 2·p − p² of the whole, as on any parabola.
+    """
+    length = np.abs(fit.step_yx_px).max(axis=1)
+    part = np.minimum(1.0, 0.5 / highest / np.maximum(length, 1e-12))
+    return fit.log_likelihood + float(np.sum((2 * part - part**2) * fit.expected_gain))
 
 
 def field_size(shape_yx: tuple[int, ...]) -> tuple[int, int]:

@@ -67,14 +67,14 @@ class SlabFit:
 
     The covariance is ordered as the step is, flattened. ``misfit`` (tilt,): power of what the others do not
     predict of an image, over that expected; 1 if the noise of the tilt is as the model has it.
-    ``expected_gain``: by how much the step is expected to raise the likelihood.
+    ``expected_gain`` (tilt,): by how much the step is expected to raise the likelihood.
     """
 
     log_likelihood: float
     step_yx_px: FloatArray
     covariance: FloatArray
     misfit: FloatArray
-    expected_gain: float
+    expected_gain: FloatArray
 
 
 def slab_spectra(
@@ -243,5 +243,5 @@ def _solved(
     covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     pull = gradient.ravel() * independence
     step = covariance @ pull
-    gain = 0.5 * float(pull @ step)
+    gain = 0.5 * np.sum((pull * step).reshape(-1, 2), axis=1)
     return SlabFit(total * independence, step.reshape(gradient.shape), covariance, misfit, gain)
