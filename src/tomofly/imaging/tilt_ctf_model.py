@@ -11,6 +11,7 @@ falls with frequency; both are linear, and fitted anew at every step. Noise is t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -230,7 +231,15 @@ def _smooth_parts(
 def smooth_bases(view: TiltView) -> tuple[FloatArray, FloatArray]:
     """Curves for the background (bin, spline) and for the modulation (bin, fall-off)."""
     k = view.frequency
-    falls = np.exp(-0.25 * np.outer(k**2, FALL_OFFS_ANGSTROM2))
+    return _bases(float(k[0]), float(k[-1]), k.size)
+
+
+@lru_cache(maxsize=8)
+def _bases(first: float, last: float, count: int) -> tuple[FloatArray, FloatArray]:
+    """The curves for bins that are evenly spaced in squared frequency, which those of all tilts are."""
+    squared = np.linspace(first**2, last**2, count)
+    k = np.sqrt(squared)
+    falls = np.exp(-0.25 * np.outer(squared, FALL_OFFS_ANGSTROM2))
     return spline_basis(k, float(k[0]), float(k[-1]), BACKGROUND_SPLINES), falls
 
 
