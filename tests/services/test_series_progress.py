@@ -99,6 +99,13 @@ def test_series_are_told_with_their_tilts_the_newest_first(home: Home, session: 
     assert (progress.items, progress.done, progress.failed, progress.kinds["movie"].failed) == (2, 1, 0, 1)
 
 
+def test_the_tilts_of_a_series_that_is_done_are_not_looked_at_again(home: Home, session: str) -> None:
+    before = session_progress(home, session)
+    now = session_progress(home, session, before=before)
+    assert now.series == before.series
+    assert now.series[1] is before.series[1] and now.series[0] is not before.series[0]
+
+
 def test_progress_is_given_as_json_too(home: Home, session: str) -> None:
     told = json.loads(json.dumps(session_progress(home, session).as_json()))
     first = told["series"][1]

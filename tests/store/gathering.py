@@ -40,7 +40,9 @@ def add_task(
 ) -> int:  # fmt: skip
     """Add a task with what it measured and made; give its id."""
     values = {"session_id": session, "item_id": item, "stage": stage, "state": state, **more}
-    task = int(connection.execute(insert(t.tasks).values(**values)).inserted_primary_key[0])
+    connection.execute(insert(t.tasks).values(**values))
+    mine = t.tasks.c.item_id == item, t.tasks.c.stage == stage
+    task = int(connection.scalar(select(t.tasks.c.id).where(*mine)) or 0)
     owner = {"task_id": task, "session_id": session, "item_id": item, "stage": stage}
     for name, value in (metrics or {}).items():
         connection.execute(insert(t.metrics).values(**owner, name=name, value=value))

@@ -265,15 +265,17 @@ def shown(home: Home, name: str, *, plain: bool = False) -> Iterator[None]:
             _show(home, name, view)
 
 
-def _show(home: Home, name: str, view: View) -> None:
-    progress = session_progress(home, name)
+def _show(home: Home, name: str, view: View, before: Progress | None = None) -> Progress:
+    progress = session_progress(home, name, before=before)
     view.show(progress)
     note_shown(home, progress)
+    return progress
 
 
 def _follow(home: Home, name: str, view: View, end: threading.Event) -> None:
+    progress = None
     while not end.wait(REFRESH_S):
-        _show(home, name, view)
+        progress = _show(home, name, view, progress)
 
 
 def follow_session(home: Home, name: str) -> None:

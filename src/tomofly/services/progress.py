@@ -116,8 +116,10 @@ class Progress:
         return document
 
 
-def session_progress(home: Home, name: str, *, latest: int = 5, errors: int = 5) -> Progress:
-    """Look at a session now."""
+def session_progress(
+    home: Home, name: str, *, latest: int = 5, errors: int = 5, before: Progress | None = None
+) -> Progress:
+    """Look at a session now; ``before`` is an earlier look, of which what cannot have changed is kept."""
     now = time.time()
     with home.database.read() as connection:
         session = sessions.find_session(connection, name)
@@ -127,7 +129,8 @@ def session_progress(home: Home, name: str, *, latest: int = 5, errors: int = 5)
     if workflow.main_kind != SERIES_KIND:
         return progress
     final = final_stages(workflow, enabled_stages(workflow, settings))
-    return replace(progress, series=newest_series(home, session, final, latest))
+    known = () if before is None else before.series
+    return replace(progress, series=newest_series(home, session, final, latest, known))
 
 
 def enabled_stages(workflow: Workflow, settings: Mapping[str, Settings]) -> list[str]:

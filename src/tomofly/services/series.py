@@ -78,17 +78,25 @@ def mark_of(tilt: "Tilt") -> Mark:
 
 
 def newest_series(
-    home: Home, session: SessionRow, final_stages: Sequence[str], count: int
-) -> tuple[SeriesProgress, ...]:
+    home: Home, session: SessionRow, final_stages: Sequence[str], count: int,
+    known: Sequence[SeriesProgress] = (),
+) -> tuple[SeriesProgress, ...]:  # fmt: skip
     """Give the series that came last, the newest first; there are none in sessions of other kinds.
 
-    ``final_stages`` are those whose end makes a series done.
+    ``final_stages`` are those whose end makes a series done. Of those ``known`` from an earlier look, which
+    are done and as they were, the tilts are not looked at again.
     """
     wanted = ItemFilter(SERIES_KIND, tuple(final_stages))
     with home.database.read() as connection:
         newest = Order("arrival", descending=True)
         items = browse.browse_items(connection, session.id, wanted, newest, limit=count)
-    found = (_of_item(home, session.name, item, final_stages) for item in items)
+    same = {one.item.id: one for one in known if one.state == "done"}
+    found = (
+        before
+        if (before := same.get(item.id)) is not None and before.item == item
+        else _of_item(home, session.name, item, final_stages)
+        for item in items
+    )
     return tuple(series for series in found if series is not None)
 
 
