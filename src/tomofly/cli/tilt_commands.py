@@ -43,11 +43,11 @@ def _write_series(found: "list[TiltSeries]") -> None:
         return
     rows = [
         (one.series, _state(one), len(one.tilts) - len(_not_come(one)), _count(one, "used"),
-         _count(one, "left out"), _count(one, "failed"), one.not_come, one.waits_for)
+         _count(one, "left out"), _count(one, "failed"), one.not_come, one.waits_for or one.reason)
         for one in found
     ]  # fmt: skip
     write_table(
-        ("series", "state", "tilts", "used", "left_out", "failed", "not_come", "waits for"), rows
+        ("series", "state", "tilts", "used", "left_out", "failed", "not_come", "why"), rows
     )  # fmt: skip
 
 
@@ -59,8 +59,9 @@ def _write_tilts(one: "TiltSeries") -> None:
     axis = "axis not known" if one.axis_angle_deg is None else f"axis {one.axis_angle_deg:.1f}°"
     order = f", order by {one.order_source}" if one.order_source else ""
     tell(f"{one.series}: {_state(one)}, {_count(one, 'used')} tilts used, {axis}{order}")
-    if one.waits_for:
-        tell(f"waits for: {one.waits_for}")
+    for word, text in (("waits for", one.waits_for), ("failed", one.reason)):
+        if text:
+            tell(f"{word}: {text}")
     if one.not_come > len(_not_come(one)):
         tell(f"{one.not_come} of {one.expected} tilts have not come, of which some are named above")
     for code, message in one.flags:

@@ -56,7 +56,8 @@ class Tilt:
 class TiltSeries:
     """A series with its tilts in the order of exposure, those that have not come last.
 
-    ``waits_for`` says what it waits for; ``provisional``: what there is was made of some tilts only.
+    ``waits_for`` says what it waits for, ``reason`` why it has failed; ``provisional``: what there is was made
+    of some tilts only.
     ``not_come`` counts the tilts that its mdoc lists and that have not come, of which some are in ``tilts``.
     """
 
@@ -71,6 +72,7 @@ class TiltSeries:
     not_come: int
     tilts: tuple[Tilt, ...]
     flags: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,11 @@ def series_tilts(home: Home, name: str, series: str) -> TiltSeries:
     known: Mapping[str, Any] = max(
         (member.attributes for member in found.members), key=lambda a: a.get("found") or 0, default={}
     )
-    stages = [stage.name for stage in workflow_of(found.session.kind).stages_for(found.item.kind)]
+    state, reason = _series_state(found)
     return TiltSeries(
         series=series,
-        state=found.item.state([name for name in stages if name in found.item.tasks] or stages),
+        state=state,
+        reason=reason,
         waits_for=found.item.waiting_for,
         provisional=any(result.provisional for result in results.values()),
         excluded=found.item.excluded,
@@ -286,6 +289,18 @@ def _state(item: BrowsedItem, stages: Sequence[str]) -> tuple[TiltState, str]:
         return state, item.waiting_for
     failed = [(name, task) for name, task in item.tasks.items() if task.state == "failed"]
     return "failed", "; ".join(f"{name}: {task.reason}" for name, task in failed)
+
+
+def _series_state(found: _Found) -> tuple[str, str]:
+    """Say how far a series has come, and why it has failed; one without a usable tilt has failed."""
+    stages = [stage.name for stage in workflow_of(found.session.kind).stages_for(found.item.kind)]
+    tasks = found.item.tasks
+    if "compose" in tasks and tasks["compose"].state == "skipped":
+        reasons = [_state(member, found.member_stages)[1] for member in found.members]
+        first = next((f"; {reason}" for reason in reasons if reason), "")
+        return "failed", f"none of its {len(reasons)} tilts has a result{first}"
+    failed = [f"{name}: {task.reason}" for name, task in tasks.items() if task.state == "failed"]
+    return found.item.state([name for name in stages if name in tasks] or stages), "; ".join(failed)
 
 
 def _not_come(known: Mapping[str, Any]) -> list[Tilt]:
