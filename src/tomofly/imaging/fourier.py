@@ -27,6 +27,23 @@ def cropped_shape(shape: tuple[int, int], binning: float) -> tuple[int, int]:
     return rows, columns
 
 
+def evenly_cropped_shape(shape: tuple[int, int], binning: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the shape (y, x) of a picture's middle to keep, and its even shape after Fourier cropping.
+
+    Whole numbers of pixels seldom bin both axes alike. With some rows left out they do, to a pixel over the
+    whole height, so that pixels stay square. Both shapes are even: only then does cropping keep the middle,
+    index n // 2, in its place. The middle to keep begins at index n // 2 less half of what is kept.
+    """
+    if binning == 1:
+        return shape, shape
+    columns = shape[1] - shape[1] % 2
+    small_columns = cropped_shape(shape, binning)[1]
+    factor = columns / small_columns
+    small_rows = max(2, 2 * int(shape[0] / factor / 2))
+    rows = min(2 * round(small_rows * factor / 2), shape[0] - shape[0] % 2)
+    return (rows, columns), (small_rows, small_columns)
+
+
 def fourier_crop(spectrum: ComplexImage, shape: tuple[int, int], new_shape: tuple[int, int]) -> ComplexImage:
     """Crop a real transform of a picture of shape (y, x) to that of new_shape, keeping the picture's mean.
 

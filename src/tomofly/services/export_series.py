@@ -168,7 +168,9 @@ def series_record(draft: Draft, exported: ExportedSeries, *, full: bool) -> Tilt
     microscope = _microscope(draft)
     return TiltSeriesRecord(
         name=exported.name,
-        tilts=tuple(_tilt(exported, n, shape) for n in range(len(exported.tilts))),
+        tilts=tuple(
+            _tilt(exported, n, series.pixel_size_angstrom / pixel) for n in range(len(exported.tilts))
+        ),
         image_size_xy=(shape[1], shape[0]),
         pixel_size_angstrom=pixel,
         tomogram_size_xyz=_volume_xyz(exported, shape, pixel),
@@ -183,18 +185,15 @@ def series_record(draft: Draft, exported: ExportedSeries, *, full: bool) -> Tilt
     )
 
 
-def _tilt(exported: ExportedSeries, n: int, shape: tuple[int, int]) -> TiltRecord:
+def _tilt(exported: ExportedSeries, n: int, binning: float) -> TiltRecord:
     tilt, alignment = exported.tilts[n], exported.alignment
-    view, reduced = tilt.view, exported.series.shape_yx
+    view = tilt.view
     target = view.target_defocus_angstrom
     return TiltRecord(
         movie_name=tilt.file_name,
         tilt_angle_deg=alignment.tilt_angle_deg[n],
         axis_angle_deg=alignment.axis_angle_deg[n],
-        shift_yx_px=(
-            alignment.shift_y_px[n] * shape[0] / reduced[0],
-            alignment.shift_x_px[n] * shape[1] / reduced[1],
-        ),
+        shift_yx_px=(alignment.shift_y_px[n] * binning, alignment.shift_x_px[n] * binning),
         nominal_tilt_deg=view.tilt_angle_deg,
         acquisition_order=view.order,
         dose=view.dose_e_per_a2 or 0.0,

@@ -21,7 +21,7 @@ class TiltImageParams(StageParams):
 
 STAGE = MapStage(
     name="tilt_image",
-    version="1",
+    version="2",
     summary="Make a tilt ready for its series: reduced image, tile spectra, dark and blocked areas",
     session_kinds=("tomo",),
     track="preprocess",
