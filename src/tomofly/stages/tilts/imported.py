@@ -59,7 +59,7 @@ def _of_imod(xf: Path, tlt: Path, series: SeriesFile) -> TiltGeometry:
     if len(transforms) != count or len(angles) != count:
         found = f"{len(transforms)} transforms and {len(angles)} angles"
         raise BadInput(f"{xf.name} and {tlt.name} have {found}, the series has {count} tilts")
-    # The size of a binned series is known to a pixel: cameras have even ones, and on that IMOD's middle hangs.
+    # A binned series' size is known to a pixel; cameras have even ones, and IMOD's middle depends on that.
     exact = series.full_shape_yx == series.shape_yx
     rows, columns = (side if exact else 2 * round(side / 2) for side in series.full_shape_yx)
     size = (columns, rows)
