@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 
 from tomofly.flow.runner import TaskOrder, TaskReport, run_task
-from tomofly.model import BadInput, Flag, ItemRef, MapStage, Outcome, StageContext, StageParams
+from tomofly.model import BadInput, Flag, ItemRef, MapStage, Outcome, Resources, StageContext, StageParams
 
 Body = Callable[[StageContext], Outcome]
 
 
-def _run(folder: Path, body: Body, item_id: int = 1, key: str = "grid 7/mövie_13") -> TaskReport:
+def _run(
+    folder: Path, body: Body, item_id: int = 1, key: str = "grid 7/mövie_13", cores: int = 1
+) -> TaskReport:
     def run(_item: ItemRef, _params: StageParams, ctx: StageContext) -> Outcome:
         return body(ctx)
 
     stage = MapStage(
         name="try", version="1", summary="", session_kinds=("k",), track="t", consumes="movie",
-        produces="movie", params=StageParams, run=run,
+        produces="movie", params=StageParams, run=run, resources=Resources(cores=cores),
     )  # fmt: skip
     work = folder / ".work" / "1-abc"
     return run_task(TaskOrder(1, item_id, stage, "wanted", ItemRef(key, "movie"), {}, {}, folder, work))
@@ -48,6 +50,18 @@ def test_a_crash_is_no_fault_of_the_item_and_its_log_has_the_traceback(tmp_path:
     report = _run(tmp_path, _raise(ZeroDivisionError("no frames")))
     assert (report.permanent, report.reason) == (False, "ZeroDivisionError: no frames")
     assert "Traceback" in (tmp_path / "logs" / "try" / "grid 7" / "mövie_13.log").read_text()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_a_stage_has_the_threads_that_it_asks_for(tmp_path: Path, cores: int) -> None:
+    seen: list[int] = []
+
+    def body(ctx: StageContext) -> Outcome:
+        seen.append(ctx.threads)
+        return Outcome()
+
+    assert _run(tmp_path, body, cores=cores).outcome is not None
+    assert seen == [cores]
 
 
 def test_a_stage_that_exits_fails_like_any_other(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def _call(order: TaskOrder, log: logging.Logger) -> Outcome:
         shared=order.shared,
         inputs=order.inputs,
         log=log,
-        threads=order.threads,
+        # A stage that says so computes on several cores, though its worker has but one: tasks of a series
+        # come one after another, and somebody waits for the last.
+        threads=max(order.threads, stage.resources.cores),
         checkpoint=order.checkpoint,
         final=order.mode == "final",
         provisional=order.mode == "provisional",
