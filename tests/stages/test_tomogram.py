@@ -91,17 +91,22 @@ def test_a_preview_is_coarse_plain_and_quick(tmp_path: Path, series: SimulatedSe
 
 
 @pytest.mark.parametrize(
-    ("flag", "words"),
+    ("flag", "more", "words"),
     [
-        (Flag("no_spectra", "Some tilts have no power spectrum: no CTF"), "no power spectrum"),
-        (None, "none was measured"),
+        (
+            Flag("no_spectra", "Some tilts have no power spectrum: no CTF"),
+            {"has_ctf": False},
+            "no power spec",
+        ),
+        (Flag("ctf_not_fitted", "The CTF cannot be fitted: odd"), {"defocus_known": False}, "fitted: odd"),
+        (None, {"has_ctf": False}, "none was measured"),
     ],
 )
 def test_without_a_ctf_the_tomogram_is_made_and_says_so(
-    tmp_path: Path, series: SimulatedSeries, flag: Flag | None, words: str
+    tmp_path: Path, series: SimulatedSeries, flag: Flag | None, more: dict[str, Any], words: str
 ) -> None:
     flags = () if flag is None else (flag,)
-    bench = SeriesBench(tmp_path, series, has_ctf=False, ctf_flags=flags, target_angstrom=36000.0)
+    bench = SeriesBench(tmp_path, series, ctf_flags=flags, target_angstrom=36000.0, **more)
     outcome = bench.run(tomogram.STAGE, binning=2, thickness_angstrom=1600)
     assert _codes(outcome) == ["not_ctf_corrected"] and words in outcome.flags[0].message
     assert outcome.metrics["ctf_corrected"] == 0

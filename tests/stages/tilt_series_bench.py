@@ -37,6 +37,7 @@ class SeriesBench:
     certainty: float = 0.999
     ctf_flags: tuple[Flag, ...] = ()
     has_ctf: bool = True
+    defocus_known: bool = True
     with_halves: bool = False
     target_angstrom: float | None = None
     hand: int | None = None
@@ -133,7 +134,8 @@ class SeriesBench:
         if not self.has_ctf:
             return Result("series_ctf", flags=self.ctf_flags)
         series = self.series
-        defocus = tuple(map(float, series.defocus_angstrom))
+        truth = series.defocus_angstrom if self.defocus_known else series.defocus_angstrom * np.nan
+        defocus = tuple(map(float, truth))
         astigmatism = series.config.astigmatism_angstrom / 2
         record = CtfFile(
             defocus_u_angstrom=tuple(d + astigmatism for d in defocus),

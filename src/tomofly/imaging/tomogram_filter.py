@@ -8,7 +8,7 @@ from scipy import fft
 
 from tomofly.imaging.ctf import CtfOptics, ctf_1d
 from tomofly.imaging.ctf_strips import NOISE_OVER_SIGNAL
-from tomofly.imaging.tomogram_fsc import shell_correlation
+from tomofly.imaging.tomogram_fsc import inverse_in_place, shell_correlation
 
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
@@ -95,8 +95,7 @@ def apply_radial(volume: Volume, weights: FloatArray, *, threads: int = 1) -> Vo
     for z, kz in enumerate(np.fft.fftfreq(volume.shape[0])):
         radius = np.sqrt(kx**2 + ky**2 + kz**2)
         spectrum[z] *= np.interp(radius, at, weights).astype(np.float32)
-    filtered: Volume = fft.irfftn(spectrum, s=volume.shape, workers=threads, overwrite_x=True)
-    return filtered
+    return inverse_in_place(spectrum, volume.shape, threads)
 
 
 def _table_frequency() -> FloatArray:

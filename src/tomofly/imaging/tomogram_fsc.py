@@ -69,6 +69,15 @@ def central_part(volume: Volume, most_zyx: tuple[int, int, int]) -> Volume:
     return volume[tuple(slice(s, s + most) for s, most in zip(starts, most_zyx, strict=True))]
 
 
+def inverse_in_place(
+    spectrum: npt.NDArray[np.complex64], shape_zyx: tuple[int, ...], threads: int = 1
+) -> Volume:
+    """Give the volume (z, y, x) of a real transform, which is overwritten: a copy would not fit beside it."""
+    spectrum = fft.ifftn(spectrum, axes=(0, 1), workers=threads, overwrite_x=True)
+    volume: Volume = fft.irfft(spectrum, n=shape_zyx[2], axis=2, workers=threads, overwrite_x=True)
+    return volume
+
+
 def _window(shape: tuple[int, ...], taper: float) -> Volume:
     window = np.ones((1, 1, 1), np.float32)
     for axis, size in enumerate(shape):

@@ -9,6 +9,7 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from tomofly.imaging.binning import bin_mean
+from tomofly.imaging.tomogram_fsc import inverse_in_place
 
 FloatArray = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]
@@ -141,7 +142,7 @@ def ball_response(volume: Volume, diameter_px: float, *, threads: int = 1) -> Vo
     for z, kz in enumerate(np.fft.fftfreq(padded[0])):
         radius = np.sqrt(kz**2 + ky**2 + kx**2)
         spectrum[z] *= table[(radius * ((_TABLE - 1) / np.sqrt(0.75)) + 0.5).astype(np.int32)]
-    response: Volume = fft.irfftn(spectrum, s=padded, workers=threads, overwrite_x=True)
+    response = inverse_in_place(spectrum, padded, threads)
     return np.ascontiguousarray(response[tuple(slice(size) for size in volume.shape)])
 
 

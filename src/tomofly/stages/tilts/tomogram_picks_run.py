@@ -99,8 +99,8 @@ def _draw(
     voxel = record.voxel_size_angstrom
     marks = VolumeMarks(particles.zyx, params.diameter_angstrom / voxel)
     diameter = f"{params.diameter_angstrom / 10:g} nm"
-    title = f"{Path(record.name).name}, {len(particles)} particles of {diameter}, circled where the sections cut them"
-    draw_sections(volume, voxel, path, title, marks)
+    found = f"{len(particles)} particles of {diameter}, circled where the sections cut them"
+    draw_sections(volume, voxel, path, f"{Path(record.name).name}, {found}", marks)
 
 
 def _metrics(

@@ -100,24 +100,22 @@ def _correction(
     if params.ctf_correction == "none" or series.provisional:
         return None, ()
     fitted = ctx.inputs["series_ctf"]
-    reason = _why_not(fitted)
-    if reason:
+    ctf = read_ctf(fitted.products["ctf"]) if "ctf" in fitted.products else None
+    reason = _why_not(fitted, ctf, views)
+    if ctf is None or reason:
         return None, (Flag("not_ctf_corrected", f"The tomogram is not corrected for the CTF: {reason}"),)
-    ctf = read_ctf(fitted.products["ctf"])
     hand, flags = _hand(ctf, fitted, ctx)
-    correction = Correction(ctf, views, hand)
-    if not np.isfinite(correction.defocus()).all():
-        message = "The tomogram is not corrected for the CTF: the defocus of some tilts is not known"
-        return None, (Flag("not_ctf_corrected", message),)
-    return correction, flags
+    return Correction(ctf, views, hand), flags
 
 
-def _why_not(fitted: Result) -> str:
-    if "ctf" not in fitted.products:
-        return "; ".join(flag.message for flag in fitted.flags) or "none was measured"
+def _why_not(fitted: Result, ctf: CtfFile | None, views: npt.NDArray[np.intp]) -> str:
+    """Say why there is nothing to correct for; an empty text: there is."""
     if any(flag.code == "no_thon_rings" for flag in fitted.flags):
         return "no tilt shows Thon rings"
-    return ""
+    known = None if ctf is None else np.isfinite(sum(Correction(ctf, views, 0).defocus()))
+    if known is None or not known.any():
+        return "; ".join(flag.message for flag in fitted.flags) or "none was measured"
+    return "" if known.all() else "the defocus of some tilts is not known"
 
 
 def _hand(ctf: CtfFile, fitted: Result, ctx: StageContext) -> tuple[int, tuple[Flag, ...]]:
