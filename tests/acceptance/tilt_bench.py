@@ -114,7 +114,7 @@ class TiltBench:
     def __post_init__(self) -> None:
         self.microscope = self.root / "microscope"
         self.microscope.mkdir(parents=True, exist_ok=True)
-        self.home: Home = open_home(self.root / "home", f"sqlite:///{self.root / 'home.db'}")
+        self.home: Home = open_home(self.root / "home", f"sqlite:///{self.root / 'home' / 'tomofly.db'}")
         base: dict[str, dict[str, Any]] = {
             "source": {"pattern": f"{self.microscope}/*.mrc", "settle_s": 0, "give_up_s": 0},
             "microscope": {"pixel_size_angstrom": PIXEL_ANGSTROM},

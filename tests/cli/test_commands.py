@@ -72,7 +72,7 @@ def values(done: Done) -> object:
 
 SESSION_COMMANDS = (
     "create", "list", "show", "start", "stop", "restart", "clear", "copy", "delete", "items", "failures",
-    "retry", "logs", "settings", "exclude", "include",
+    "retry", "logs", "settings", "exclude", "include", "tilts", "process-now", "preview-groups",
 )  # fmt: skip
 
 

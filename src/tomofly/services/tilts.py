@@ -56,8 +56,8 @@ class Tilt:
 class TiltSeries:
     """A series with its tilts in the order of exposure, those that have not come last.
 
-    ``waits_for`` says what it waits for, ``reason`` why it has failed; ``provisional``: what there is was made
-    of some tilts only.
+    ``waits_for`` says what it waits for, ``reason`` why it has failed; ``provisional``: what there is was
+    made of some tilts only.
     ``not_come`` counts the tilts that its mdoc lists and that have not come, of which some are in ``tilts``.
     """
 
