@@ -34,6 +34,7 @@ app.add_typer(settings_commands.app, name="settings")
 app.add_typer(simulate_commands.app, name="simulate")
 app.command("run")(run_commands.run)
 app.command("export")(export_commands.export)
+session_commands.app.command("export")(export_commands.export)
 app.command("stages")(stage_commands.stages)
 
 
