@@ -38,7 +38,7 @@ def session(home: Home, monkeypatch: pytest.MonkeyPatch) -> str:
         stages = [stage.name for stage in workflow_of("tomo").stages_for("tilt series")]
         products = {"compose": {"series": "s.json"}, "series_alignment": {"alignment": "a.json"}}
         for stage in stages:
-            ended = 260.0 if stage == "tomogram" else 300.0
+            ended = {"compose": 240.0, "tomogram": 260.0}.get(stage, 300.0)
             made = products.get(stage)
             add_task(connection, at, first, stage, "done", MEASURED.get(stage), made, done_at=ended)
     _record().write(info.folder / "s.json")

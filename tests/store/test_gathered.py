@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 
 from tests.store.gathering import add_item, add_member, add_task, new_session
 from tomofly.store import Database, browse, statistics
+from tomofly.store import tables as t
 from tomofly.store.browse import ITEM_STATES, BrowsedItem, Gathered, ItemFilter
 
 FINAL = ("report",)
@@ -40,7 +41,7 @@ def test_a_group_sums_up_its_members_and_was_whole_with_the_last_that_counts(any
         session = fill(connection)
         found = ledgers(connection, session)
     # Note 4 is left out by hand; note 3 lay there before, and counts from when it was found.
-    assert found["A"].gathered == Gathered(5, 1, 1, acquired_at=203.0, whole_at=300.0)
+    assert found["A"].gathered == Gathered("ledger", 5, 1, 1, acquired_at=203.0, whole_at=300.0)
     assert found["A"].latency_s(FINAL) == pytest.approx(25.0)
     assert found["C"].gathered is None and found["C"].latency_s(FINAL) is None
 
@@ -58,6 +59,17 @@ def test_a_provisional_result_is_no_end(any_database: Database) -> None:
             assert {item.state(FINAL) for item in listed.values()} <= {state}
         assert statistics.count_done(connection, session, FINAL, of_groups=True) == 1
         assert statistics.latencies(connection, session, FINAL, of_groups=True) == [25.0]
+
+
+def test_results_of_fewer_members_are_void_while_all_are_brought_together(any_database: Database) -> None:
+    with any_database.begin() as connection:
+        session = fill(connection)
+        mine = t.tasks.c.item_id == ledgers(connection, session)["A"].id, t.tasks.c.stage == "ledger"
+        for values in ({"state": "running", "done_at": None}, {"state": "done", "done_at": 330.0}):
+            connection.execute(t.tasks.update().where(*mine).values(**values))
+            assert ledgers(connection, session)["A"].done_at(FINAL) is None
+            assert statistics.count_done(connection, session, FINAL, of_groups=True) == 0
+            assert statistics.latencies(connection, session, FINAL, of_groups=True) == []
 
 
 def test_failed_items_are_counted_by_kind(any_database: Database) -> None:

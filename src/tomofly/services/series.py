@@ -108,12 +108,17 @@ def _of_item(home: Home, name: str, item: BrowsedItem, final: Sequence[str]) -> 
         tilts = series_tilts(home, name, item.key).tilts
     except TomoflyError:  # its tilts were found to belong to another series since it was listed
         return None
-    made = TOMOGRAM in item.tasks and item.tasks[TOMOGRAM].state == "done"
     return SeriesProgress(
         item=item,
         state=item.state(final),
         waiting_for=item.waiting_for,
         tilts=tilts,
-        tomogram="" if not made else "provisional" if item.provisional else "ready",
+        tomogram=_tomogram(item),
         latency_s=item.latency_s((TOMOGRAM,)),
     )
+
+
+def _tomogram(item: BrowsedItem) -> Literal["", "provisional", "ready"]:
+    if TOMOGRAM not in item.tasks or item.tasks[TOMOGRAM].state != "done":
+        return ""
+    return "provisional" if item.done_at((TOMOGRAM,)) is None else "ready"

@@ -72,8 +72,12 @@ class TaskCell:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What belongs to a group. ``whole_at``: when the last member that is not left out was whole."""
+    """What belongs to a group. ``whole_at``: when the last member that is not left out was whole.
 
+    ``stage`` brings the members together.
+    """
+
+    stage: str
     members: int
     failed: int
     excluded: int
@@ -125,11 +129,19 @@ class BrowsedItem:
 
     def done_at(self, final_stages: Sequence[str]) -> float | None:
         """When the last of its final stages was done; None before that, and for what is provisional."""
-        if self.provisional:
+        begun = self._brought_together_at()
+        if begun is None:
             return None
         times = [self.tasks[stage].done_at for stage in final_stages if stage in self.tasks]
-        known = [time for time in times if time is not None]
+        known = [time for time in times if time is not None and time >= begun]
         return max(known) if len(known) == len(final_stages) else None
+
+    def _brought_together_at(self) -> float | None:
+        """When all members of a group were brought together; None while they are not."""
+        if self.gathered is None:
+            return 0.0
+        task = self.tasks.get(self.gathered.stage)
+        return None if task is None or task.state != "done" or task.mode == PROVISIONAL else task.done_at
 
     def latency_s(self, final_stages: Sequence[str]) -> float | None:
         """How long it took from when the item, or its last member, was whole to its last result."""
@@ -230,6 +242,7 @@ def gathered_by(connection: Connection, parent_ids: Sequence[int]) -> dict[int, 
     query = (
         select(
             m.parent_id,
+            func.max(m.stage),
             func.count(),
             func.sum(case((counts & m.state.in_(["failed", "skipped"]), 1), else_=0)),
             func.sum(case((counts, 0), else_=1)),
@@ -335,6 +348,16 @@ def is_provisional(item: ColumnElement[int]) -> ColumnElement[bool]:
     """Say in SQL whether what an item has was made of some members of a group alone."""
     other = t.tasks.alias()
     return select(other.c.id).where(other.c.item_id == item, other.c.mode == PROVISIONAL).exists()
+
+
+def is_of_all_members(item: ColumnElement[int], done_at: ColumnElement[float]) -> ColumnElement[bool]:
+    """Say in SQL whether what was made of a group at a time is of all its members, as they are now."""
+    other = t.tasks.alias()
+    gathers = select(t.members.c.stage).where(t.members.c.parent_id == item).limit(1).scalar_subquery()
+    mine = select(other.c.id).where(other.c.item_id == item, other.c.stage == gathers)
+    return mine.where(
+        other.c.state == "done", other.c.mode != PROVISIONAL, other.c.done_at <= done_at
+    ).exists()
 
 
 def _tasks_in(session_id: int, *states: str) -> Select[tuple[int]]:

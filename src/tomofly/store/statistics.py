@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, RowMapping, func, select
 
 from tomofly.store import tables as t
-from tomofly.store.browse import gathered_by, is_provisional, whole_at
+from tomofly.store.browse import gathered_by, is_of_all_members, whole_at
 
 
 def count_tasks(connection: Connection, session_id: int) -> dict[tuple[str, str], int]:
@@ -55,7 +55,7 @@ def count_done(
             .exists()
         )
     if of_groups:
-        query = query.where(~is_provisional(k.item_id))
+        query = query.where(is_of_all_members(k.item_id, k.done_at))
     return int(connection.scalar(query) or 0)
 
 
@@ -126,7 +126,8 @@ def _latencies_of_groups(connection: Connection, ids: Sequence[int], stages: Seq
     k = t.tasks.c
     query = (
         select(k.item_id, func.max(k.done_at))
-        .where(k.item_id.in_(ids), k.stage.in_(list(stages)), k.state == "done", ~is_provisional(k.item_id))
+        .where(k.item_id.in_(ids), k.stage.in_(list(stages)), k.state == "done")
+        .where(is_of_all_members(k.item_id, k.done_at))
         .group_by(k.item_id)
         .having(func.count() == len(stages))
     )
