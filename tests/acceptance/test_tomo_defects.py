@@ -35,6 +35,7 @@ from tomofly.imaging.slab import find_slab_in_series
 from tomofly.imaging.tilt_coarse import align_coarsely
 from tomofly.imaging.tilt_geometry import TiltGeometry, nominal_geometry
 from tomofly.imaging.tilt_preparation import prepare_tilts
+from tomofly.services.progress import session_progress
 from tomofly.services.tilts import exclude_tilts
 from tomofly.simulate.mdoc_writing import MdocStyle, MdocTilt, mdoc_header
 from tomofly.simulate.mdoc_writing import mdoc_section as simulated_section
@@ -173,16 +174,19 @@ def test_the_minimum_is_a_number_of_tilts_and_not_an_index_or_a_percentage(bench
     assert _used(bench) == 6
 
 
-def test_a_useless_mdoc_is_told_and_forgotten_when_it_is_mended(bench: TiltBench) -> None:
-    taken = shots("TS_1", ANGLES[:3])
-    montage = mdoc_text(taken).replace("ZValue", "MontSection")
-    path = bench.write_mdoc("TS_1", montage)
-    bench.look()
-    (message,) = bench.cataloguer.alerts().values()
-    assert str(path) in message and "montage" in message
+def test_a_useless_mdoc_is_an_alert_until_it_is_mended(bench: TiltBench) -> None:
+    """Elsewhere what is wrong with an mdoc was found, and then ignored."""
+    taken = shots("TS_1", ANGLES)
+    _written(bench, taken, mdoc_text(taken).replace("ZValue", "MontSection"))
+    bench.run_conductor()
+    (alert,) = session_progress(bench.home, bench.name).alerts
+    assert alert["code"] == "note" and "describes 7 montages, not a tilt series" in alert["message"]
+    assert alert["message"].count("TS_1.mrc.mdoc") == 1
+    assert _used(bench) == 7, "the names of the tilts tell their series"
     bench.write_mdoc("TS_1", mdoc_text(taken))
-    bench.look()
-    assert bench.cataloguer.alerts() == {}
+    bench.run_conductor()
+    assert session_progress(bench.home, bench.name).alerts == ()
+    assert bench.series("TS_1").order_source == "date"
 
 
 def test_a_gap_in_the_sections_and_a_line_with_two_equals_signs_cost_no_tilt(bench: TiltBench) -> None:

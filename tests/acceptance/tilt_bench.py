@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from tests.flow.inline import InlineExecutor
 from tomofly.flow.cataloguing import Cataloguer, _source_file
+from tomofly.flow.conductor import Conductor, RunOptions
 from tomofly.flow.engine import Engine, Scope
 from tomofly.flow.graph import Workflow, build_workflow
 from tomofly.flow.runner import run_task
@@ -23,8 +25,9 @@ from tomofly.flow.workflows import workflow_of
 from tomofly.formats.mrc import write_image
 from tomofly.model import SourceParams
 from tomofly.services.home import Home, open_home
-from tomofly.services.sessions import create_session
+from tomofly.services.sessions import create_session, session_info
 from tomofly.services.tilts import Tilt, TiltSeries, all_series, series_tilts
+from tomofly.store import intake, sessions
 from tomofly.store.database import Database
 
 PIXEL_ANGSTROM = 10.0
@@ -148,8 +151,6 @@ class TiltBench:
         self.settings = settings
 
     def _fill_catalogue(self) -> None:
-        from tomofly.store import intake
-
         self.cataloguer = Cataloguer(self.workflow, self.settings, 0.0)
         with self.database.read() as connection:
             for rows in intake.items_in_lots(connection, self.session_id, 1000, self.cataloguer.kind):
@@ -229,6 +230,17 @@ class TiltBench:
         self.engine.set_closed(True)
         self.work()
         assert self.engine.settled(), "the session does not end"
+
+    def run_conductor(self) -> None:
+        """Run the session as ``--once`` does, with its real clock, in this process."""
+        legal = self.workflow.schema()
+        document = {name: values for name, values in self.settings.document().items() if name in legal}
+        with self.database.begin() as connection:
+            revision = sessions.save_settings(connection, self.session_id, document, self.now)
+            sessions.update_tracks(connection, self.session_id, None, revision=revision)
+        row = session_info(self.home, self.name).row
+        options = RunOptions(once=True)
+        Conductor(self.database, row, self.workflow, options).run(InlineExecutor())
 
     # what came of it
 
