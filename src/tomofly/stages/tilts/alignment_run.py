@@ -1,24 +1,21 @@
 """The alignment of one series, by the method that the settings name."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tomofly.imaging.slab import Slab, find_slab_in_series
-from tomofly.imaging.tilt_alignment import TiltAlignment, align_tilt_series
-from tomofly.imaging.tilt_geometry import TiltGeometry, nominal_geometry
+from tomofly.imaging.slab import Slab, find_slab_in_series, levelled
+from tomofly.imaging.tilt_geometry import TiltGeometry
 from tomofly.imaging.tilt_weighting import tilt_contrast
-from tomofly.model import BadInput, Flag, ItemRef, Outcome, StageContext
+from tomofly.model import Flag, ItemRef, Outcome, StageContext
 from tomofly.stages.faults import blamed_on_input
 from tomofly.stages.previews import TiltCurve, draw_over_tilts
 from tomofly.stages.tilts.alignment import SeriesAlignmentParams
-from tomofly.stages.tilts.files import AlignmentFile, SeriesFile, read_series
+from tomofly.stages.tilts.alignment_methods import METHODS, Aligned
+from tomofly.stages.tilts.files import AlignmentFile, LocalMovement, SeriesFile, read_series
 from tomofly.stages.tilts.image_run import read_sections
-from tomofly.stages.tilts.imported import imported_geometry
 
 FloatArray = npt.NDArray[np.float64]
 FloatImage = npt.NDArray[np.float32]
@@ -29,27 +26,8 @@ SEARCHED_HEIGHT_ANGSTROM = 5000.0
 LEAST_SLOPE_DEG = 0.3
 """Slopes of the slab below this are left: they are within their error."""
 
-FLAG_WORDS = {
-    "nominal_axis_kept": "The images do not tell the tilt axis: its nominal direction was kept",
-    "axis_at_bound": "The tilt axis lies at the end of what was searched (series_alignment.axis_sigma_deg)",
-    "local_model_skipped": "Too few patches could be followed for local movements",
-    "tilt_offset_unknown": "The images do not tell how the specimen is inclined: 0° is taken",
-    "coarse_only": "The series was aligned coarsely: it has too few tilts, or too little to follow",
-    "two_tilts": "Two tilts alone do not tell the axis or the inclination of the specimen",
-    "tilts_not_aligned": "Some tilts could not be aligned and are not in the tomogram",
-}
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """What every method gives: NaN where nothing was measured."""
-
-    geometry: TiltGeometry
-    used: npt.NDArray[np.bool_]
-    shift_error_px: FloatArray
-    residual_angstrom: FloatArray
-    metrics: Mapping[str, float]
-    flags: tuple[Flag, ...]
+LEAST_TILTS = 6
+"""Fewer tilts than this show no slab."""
 
 
 def align_series(item: ItemRef, params: SeriesAlignmentParams, ctx: StageContext) -> Outcome:
@@ -59,7 +37,7 @@ def align_series(item: ItemRef, params: SeriesAlignmentParams, ctx: StageContext
     images = read_sections(composed.products["stack"])
     with blamed_on_input("The series cannot be aligned", "Look at its tilts and at series_alignment"):
         aligned = METHODS[params.method](series, images, params, ctx)
-        slab, aligned = _levelled(series, images, aligned, params, ctx.threads)
+        slab, aligned = _with_level(series, images, aligned, params, ctx.threads)
     products = {"alignment": ctx.new_file("_alignment.json")}
     record = _record(series, aligned, slab, params.method)
     record.write(products["alignment"])
@@ -71,84 +49,11 @@ def align_series(item: ItemRef, params: SeriesAlignmentParams, ctx: StageContext
     return Outcome(products, metrics, (*aligned.flags, *_slab_flags(slab), *_unaligned_flags(aligned)))
 
 
-Method = Callable[[SeriesFile, FloatImage, SeriesAlignmentParams, StageContext], Aligned]
-
-
-def _by_patches(
-    series: SeriesFile, images: FloatImage, params: SeriesAlignmentParams, ctx: StageContext
-) -> Aligned:
-    axis, sigma, flags = _expected_axis(series, params)
-    found = align_tilt_series(
-        images,
-        series.tilt_angle_deg,
-        axis,
-        pixel_size_angstrom=series.pixel_size_angstrom,
-        axis_prior_sigma_deg=sigma,
-        largest_shift_part=params.largest_shift,
-        threads=ctx.threads,
-    )
-    return _aligned(found, flags)
-
-
-def _aligned(found: TiltAlignment, flags: tuple[Flag, ...]) -> Aligned:
-    metrics = {
-        "axis_error_deg": found.axis_uncertainty_deg,
-        "tilt_offset_deg": found.tilt_offset_deg,
-        "tilt_offset_error_deg": found.tilt_offset_uncertainty_deg,
-        "leave_one_out_angstrom": found.leave_one_out_angstrom,
-        **{f"ncc_{angle}": value for angle, value in found.ncc_at_deg.items()},
-    }
-    return Aligned(
-        geometry=found.geometry,
-        used=found.used,
-        shift_error_px=np.hypot(*found.shift_uncertainty_yx_px.T) / np.sqrt(2),
-        residual_angstrom=found.residual_angstrom,
-        metrics=metrics,
-        flags=(*flags, *(Flag(code, FLAG_WORDS.get(code, code)) for code in found.flags)),
-    )
-
-
-def _expected_axis(
-    series: SeriesFile, params: SeriesAlignmentParams
-) -> tuple[float, float, tuple[Flag, ...]]:
-    """Say where the axis is expected, and how surely."""
-    if series.axis_source == "unknown":
-        message = "Neither the mdoc nor the settings tell the tilt axis: it was searched all around"
-        return 0.0, 90.0, (Flag("axis_searched", message),)
-    return series.axis_angle_deg, params.axis_sigma_deg, ()
-
-
-def _as_set(series: SeriesFile, *_: object) -> Aligned:
-    message = "Shifts, axis and angles are those of the microscope: nothing was aligned"
-    return _given(
-        nominal_geometry(series.tilt_angle_deg, series.axis_angle_deg), "nominal_alignment", message
-    )
-
-
-def _imported(
-    series: SeriesFile, _images: FloatImage, params: SeriesAlignmentParams, _ctx: StageContext
-) -> Aligned:
-    if not params.import_folder:
-        raise BadInput("No folder to import alignments from", "Set series_alignment.import_folder")
-    geometry, used, path = imported_geometry(Path(params.import_folder).expanduser(), series)
-    given = _given(geometry, "imported_alignment", f"The alignment was imported from {path.name}")
-    return replace(given, used=used)
-
-
-def _given(geometry: TiltGeometry, code: str, message: str) -> Aligned:
-    unknown = np.full(len(geometry), np.nan)
-    used = np.ones(len(geometry), dtype=bool)
-    return Aligned(geometry, used, unknown, unknown, {}, (Flag(code, message),))
-
-
-METHODS: Mapping[str, Method] = {"patches": _by_patches, "nominal": _as_set, "imported": _imported}
-
-
-def _levelled(
+def _with_level(
     series: SeriesFile, images: FloatImage, aligned: Aligned, params: SeriesAlignmentParams, threads: int
 ) -> tuple[Slab, Aligned]:
     """Find the specimen in the aligned series, and turn the geometry so that it lies flat."""
-    if np.count_nonzero(aligned.used) < 6 or series.provisional:
+    if np.count_nonzero(aligned.used) < LEAST_TILTS or series.provisional:
         return Slab(reason="too few tilts, or provisional"), aligned
     views = np.flatnonzero(aligned.used)
     contrast = tilt_contrast(images[views])
@@ -161,32 +66,18 @@ def _levelled(
     slab = look(aligned.geometry)
     if not slab.detectable or not params.level:
         return slab, aligned
-    geometry = level(aligned.geometry, slab)
-    return look(geometry), replace(aligned, geometry=geometry)
+    geometry = _level_and_centred(aligned.geometry, slab)
+    again = look(geometry)
+    return (again if again.detectable else slab), replace(aligned, geometry=geometry)
 
 
-def level(geometry: TiltGeometry, slab: Slab) -> TiltGeometry:
-    """Turn a geometry so that a slab lies flat, and move it so that the slab lies in the middle.
-
-    In new coordinates q = R·(p - centre), R turning the slab's normal onto z, a view of p is the same view
-    of q: Rz·Ry(tilt)·Rx(x_tilt)·Rᵀ must again be a tilt about y after one about x, which makes R unique.
-    """
-    slopes = np.array([slab.slope_x_deg, slab.slope_y_deg])
-    slopes = np.where(np.abs(slopes) > LEAST_SLOPE_DEG, slopes, 0.0)
-    normal = np.array([*-np.tan(np.deg2rad(slopes)), 1.0])
-    x_tilt = math.radians(geometry.x_tilt_deg)
-    turn = np.array(
-        [[1, 0, 0], [0, math.cos(x_tilt), -math.sin(x_tilt)], [0, math.sin(x_tilt), math.cos(x_tilt)]]
-    )
-    x, y, z = turn @ (normal / np.linalg.norm(normal))
-    centre = np.array([[slab.centre_z, 0.0, 0.0]])
+def _level_and_centred(geometry: TiltGeometry, slab: Slab) -> TiltGeometry:
+    """Turn a geometry so that a slab lies flat, and move it so that the slab lies in the middle."""
+    x, y = (slope if abs(slope) > LEAST_SLOPE_DEG else 0.0 for slope in (slab.slope_x_deg, slab.slope_y_deg))
     unshifted = replace(geometry, shift_yx_px=np.zeros_like(geometry.shift_yx_px))
-    return TiltGeometry(
-        geometry.tilt_angle_deg + math.degrees(math.atan2(x, z)),
-        geometry.axis_angle_deg,
-        geometry.shift_yx_px - unshifted.project(centre)[:, 0],
-        math.degrees(math.asin(-y)),
-    )
+    moved = unshifted.project([[slab.centre_z, 0.0, 0.0]])[:, 0]
+    flat = levelled(geometry, replace(slab, slope_x_deg=x, slope_y_deg=y))
+    return replace(flat, shift_yx_px=geometry.shift_yx_px - moved)
 
 
 def _record(series: SeriesFile, aligned: Aligned, slab: Slab, method: str) -> AlignmentFile:
@@ -205,6 +96,7 @@ def _record(series: SeriesFile, aligned: Aligned, slab: Slab, method: str) -> Al
         tilt_offset_deg=float(np.median(geometry.tilt_angle_deg - series.tilt_angle_deg)),
         pixel_size_angstrom=size,
         thickness_angstrom=slab.thickness * size if slab.detectable else None,
+        local=None if aligned.local is None else LocalMovement.of(aligned.local),
     )
 
 
@@ -239,9 +131,19 @@ def _metrics(series: SeriesFile, aligned: Aligned, slab: Slab) -> dict[str, floa
         "x_tilt_deg": float(geometry.x_tilt_deg),
         "thickness_nm": slab.thickness * size / 10,
         "thickness_error_nm": slab.thickness_error * size / 10,
+        "local_movement_angstrom": _local_movement(series, aligned) * size,
         "unaligned_tilts": float(np.count_nonzero(~aligned.used)),
     }
     return {name: float(value) for name, value in known.items() if np.isfinite(value)}
+
+
+def _local_movement(series: SeriesFile, aligned: Aligned) -> float:
+    """Give the median length of local movement between the first and the last exposure; NaN without any."""
+    if aligned.local is None:
+        return float("nan")
+    order = np.array([view.order for view in series.used])
+    shift = aligned.local.shift_yx_px
+    return float(np.median(np.hypot(*(shift[order.argmax()] - shift[order.argmin()]).T)))
 
 
 def _median(values: FloatArray) -> float:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from tomofly.imaging.tilt_geometry import TiltGeometry
+from tomofly.imaging.tilt_local import LocalDeformation
 from tomofly.imaging.tilt_screening import TiltScreening
 from tomofly.imaging.tilt_spectra import TileSpectra, tile_spectra_from
 
@@ -71,8 +72,45 @@ class SeriesFile(_Record):
         return None if None in doses else np.array(doses, dtype=np.float64)
 
 
+class LocalMovement(_Record):
+    """Local movement on a grid over the field, in pixels of the stack; rows of y, x running fastest.
+
+    ``y_px``, ``x_px``: the grid's centred places in the specimen. ``shift_y_px``, ``shift_x_px``, per view:
+    at each place, what must be applied to the image there on top of the view's shift.
+    """
+
+    y_px: tuple[float, ...]
+    x_px: tuple[float, ...]
+    shift_y_px: tuple[tuple[float, ...], ...]
+    shift_x_px: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, local: LocalDeformation) -> Self:
+        """Give the record of a deformation."""
+        _, columns = local.grid_yx
+        shift_y, shift_x = np.moveaxis(local.shift_yx_px, -1, 0).round(3).tolist()
+        return cls(
+            y_px=tuple(map(float, local.centre_zyx_px[::columns, 1])),
+            x_px=tuple(map(float, local.centre_zyx_px[:columns, 2])),
+            shift_y_px=shift_y,
+            shift_x_px=shift_x,
+        )
+
+    def deformation(self) -> LocalDeformation:
+        """Give the deformation, in pixels of the stack."""
+        y, x = np.meshgrid(self.y_px, self.x_px, indexing="ij")
+        centre = np.stack([np.zeros(y.size), y.ravel(), x.ravel()], axis=1)
+        shift = np.stack([self.shift_y_px, self.shift_x_px], axis=-1)
+        return LocalDeformation(centre, shift, (len(self.y_px), len(self.x_px)))
+
+
 class AlignmentFile(_Record):
-    """An alignment, per view in the stack; shifts in pixels of the stack, to be applied."""
+    """An alignment, per view in the stack; shifts in pixels of the stack, to be applied.
+
+    ``shift_error_px``: standard errors of the shifts; ``residual_angstrom``: median distance of patches or
+    beads from where the geometry has them; NaN where not measured. ``local``: movement on top of the
+    geometry, which ``imaging.tilt_local.straightened`` takes out of images; None: there is none to take out.
+    """
 
     method: str
     tilt_angle_deg: tuple[float, ...]
@@ -86,6 +124,7 @@ class AlignmentFile(_Record):
     tilt_offset_deg: float
     pixel_size_angstrom: float
     thickness_angstrom: float | None = None
+    local: LocalMovement | None = None
 
     def geometry(self) -> TiltGeometry:
         """Give the geometry, in pixels of the stack."""
@@ -96,7 +135,14 @@ class AlignmentFile(_Record):
 
 
 class CtfFile(_Record):
-    """The CTF per view in the stack, underfocus positive, at the tilt axis."""
+    """The CTF per view in the stack, underfocus positive, at the tilt axis; NaN where it is not known.
+
+    ``hand``: 1 where the defocus grows with height, -1 where it falls, the likelier where ``hand_verdict`` is
+    "undecided", 0 if nothing is known. ``hand_certainty``: probability of that hand, 0.5 to 1;
+    ``hand_evidence`` of each view: difference of log likelihoods, above 0 for 1.
+    ``defocus_gradient``: rise of the defocus across the tilt axis, towards (cos, sin) of its angle in (x, y),
+    per distance in the image. ``view_flags``: what is to be known of each view.
+    """
 
     defocus_u_angstrom: tuple[float, ...]
     defocus_v_angstrom: tuple[float, ...]
@@ -105,6 +151,10 @@ class CtfFile(_Record):
     fit_resolution_angstrom: tuple[float, ...]
     hand: int
     hand_verdict: str
+    hand_certainty: float = float("nan")
+    hand_evidence: tuple[float, ...] = ()
+    defocus_gradient_angstrom_per_um: tuple[float, ...] = ()
+    view_flags: tuple[tuple[str, ...], ...] = ()
 
 
 def read_series(path: Path) -> SeriesFile:
