@@ -168,6 +168,17 @@ def test_provisional_results_are_of_whole_steps_in_the_order_of_exposure() -> No
     assert provisional(GroupState("TS_01", members, BEGAN, BEGAN), ComposeParams(provisional_every=0)) == []
 
 
+def test_no_provisional_result_is_made_while_catching_up() -> None:
+    params = ComposeParams(provisional_every=10)
+    # while tilts come, one or two of them are always being processed
+    assert len(provisional(state(22, busy=2, expected=22), params)) == 20
+    assert provisional(state(41, busy=10, expected=41), params) == []
+    # the mdoc is final: the complete result is next
+    assert provisional(state(41, busy=2, now=60, expected=41), params) == []
+    assert provisional(state(41, busy=2, closed=True, expected=41), params) == []
+    assert provisional(state(41, busy=2, expected=41), ComposeParams(tilts=41)) == []
+
+
 def test_settings_refuse_a_pattern_and_say_why() -> None:
     schema = {"compose": ComposeParams}
     good = Settings.validate("tomo", schema, {}).changed(

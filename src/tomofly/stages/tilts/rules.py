@@ -131,9 +131,12 @@ def complete(state: GroupState, params: ComposeParams) -> Completion:
 
 
 def provisional(state: GroupState, params: ComposeParams) -> list[str]:
-    """Give the keys of the tilts of which a provisional result is made: the first so many times n exposed."""
+    """Give the keys of the tilts of which a provisional result is made: the first so many times n exposed.
+
+    None while catching up: it would be late as soon as it is there, and hold up the complete one.
+    """
     every = params.provisional_every
-    if not every:
+    if not every or state.unsettled >= every or _is_last_in_work(state, params):
         return []
     done = [member for member in state.members if member.state is TaskState.DONE]
     if any(member.attributes.get("views") for member in done):
@@ -141,6 +144,13 @@ def provisional(state: GroupState, params: ComposeParams) -> list[str]:
     done.sort(key=lambda member: (member.attributes.get("order") or 0, member.key))
     enough = len(done) // every * every
     return [member.key for member in done[:enough]] if enough >= params.minimum_tilts else []
+
+
+def _is_last_in_work(state: GroupState, params: ComposeParams) -> bool:
+    """Say whether the series is complete as soon as what is there has been processed."""
+    if not state.unsettled or state.closed:
+        return state.unsettled > 0
+    return (_by_rule(state, params, "") or _by_silence(state, params, "")).ready
 
 
 def _by_rule(state: GroupState, params: ComposeParams, count: str) -> Completion | None:
