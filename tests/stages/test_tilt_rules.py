@@ -172,7 +172,7 @@ def test_no_provisional_result_is_made_while_catching_up() -> None:
     params = ComposeParams(provisional_every=10)
     # while tilts come, one or two of them are always being processed
     assert len(provisional(state(22, busy=2, expected=22), params)) == 20
-    assert provisional(state(41, busy=10, expected=41), params) == []
+    assert provisional(state(41, busy=20, expected=41), params) == []
     # the mdoc is final: the complete result is next
     assert provisional(state(41, busy=2, now=60, expected=41), params) == []
     assert provisional(state(41, busy=2, closed=True, expected=41), params) == []

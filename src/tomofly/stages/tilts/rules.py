@@ -136,7 +136,7 @@ def provisional(state: GroupState, params: ComposeParams) -> list[str]:
     None while catching up: it would be late as soon as it is there, and hold up the complete one.
     """
     every = params.provisional_every
-    if not every or state.unsettled >= every or _is_last_in_work(state, params):
+    if not every or state.unsettled >= 2 * every or _is_last_in_work(state, params):
         return []
     done = [member for member in state.members if member.state is TaskState.DONE]
     if any(member.attributes.get("views") for member in done):
