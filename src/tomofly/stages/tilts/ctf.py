@@ -34,7 +34,7 @@ class SeriesCtfParams(StageParams):
 
 STAGE = MapStage(
     name="series_ctf",
-    version="1",
+    version="2",
     summary="Fit defocus, astigmatism and hand to the spectra of all tilts together",
     session_kinds=("tomo",),
     track="series",
@@ -47,16 +47,24 @@ STAGE = MapStage(
         Metric("defocus_at_zero_angstrom", "Å", "Defocus of the least tilted view, underfocus positive"),
         Metric("defocus_error_median_angstrom", "Å", "Median standard error of a tilt's defocus", "low"),
         Metric("series_astigmatism_angstrom", "Å", "U - V", "low"),
+        Metric("series_astigmatism_error_angstrom", "Å", "Standard error of U - V", "low"),
         Metric("series_astigmatism_angle_deg", "deg", "Direction of U, from +x towards +y"),
         Metric("resolution_low_tilt_angstrom", "Å", "Fit resolution below 30° of tilt, median", "low"),
         Metric("resolution_high_tilt_angstrom", "Å", "Fit resolution from 30° of tilt, median", "low"),
-        Metric("hand", "", "1 where the defocus grows with height, -1 where it falls"),
-        Metric("hand_certainty", "", "Probability of that hand by the spectra", "high"),
+        Metric(
+            "hand", "", "1 where the defocus grows with height, -1 where it falls; 0: the spectra do not tell"
+        ),
+        Metric("hand_certainty", "", "Probability of the likelier hand by the spectra", "high"),
+        Metric(
+            "hand_deviations", "", "Evidence for that hand over its standard error among the tilts", "high"
+        ),
+        Metric("depth_scale", "", "Change of the defocus across the tilts over that which their angles make"),
+        Metric("depth_scale_error", "", "Standard error of that", "low"),
         Metric(
             "tilts_without_rings", "", "Tilts whose defocus is that of their neighbours, or not known", "low"
         ),
     ),
-    previews=("defocus",),
+    previews=("defocus", "rings"),
     resources=Resources(cores=2, memory_gb=3.0),
     run=LoadedOnCall("tomofly.stages.tilts.ctf_run", "fit_series_ctf"),
 )
