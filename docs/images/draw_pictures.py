@@ -2,7 +2,7 @@
 
     python docs/images/draw_pictures.py
 
-Writes ``live-view.svg`` and ``previews.png`` beside this file.
+Writes ``live-view.svg``, ``live-view-tomo.svg`` and ``previews.png`` beside this file.
 """
 
 import io
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tomofly.services.table import item_previews, table_page
 
 HERE = Path(__file__).parent
 ITEMS, SHOWN_AT = 8, 5
+SERIES = 2
 COLUMNS = 122
 FONT_FACES = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)
 """Fonts of another site: a picture in the documentation must not fetch anything."""
@@ -36,36 +38,48 @@ GAP_PX = 10
 
 
 def main() -> None:
-    """Run a demonstration and draw it."""
+    """Run the demonstrations and draw them."""
     with tempfile.TemporaryDirectory() as folder:
-        home = open_home(Path(folder) / "home")
-        command = [
-            sys.executable, "-m", "tomofly.cli", "demo", "spa", "--headless", "--items", str(ITEMS),
-            "--out", str(Path(folder) / "demo"), "--home", str(home.folder),
-        ]  # fmt: skip
-        with subprocess.Popen(command) as demo:
-            draw_live_view(home, wait_for(home, demo))
+        home = shown(Path(folder) / "spa", "spa", ITEMS, lambda now: now.done >= SHOWN_AT, "live-view.svg")
         draw_previews(home)
         home.close()
+        shown(Path(folder) / "tomo", "tomo", SERIES, is_tilting, "live-view-tomo.svg").close()
 
 
-def wait_for(home: Home, demo: "subprocess.Popen[bytes]") -> Progress:
-    """Wait until the demonstration is well on its way; give how far it is."""
+def is_tilting(progress: Progress) -> bool:
+    """Say whether one series is done and the next has a provisional tomogram."""
+    return progress.done > 0 and any(series.tomogram == "provisional" for series in progress.series)
+
+
+def shown(folder: Path, kind: str, items: int, is_moment: Callable[[Progress], bool], picture: str) -> Home:
+    """Run a demonstration, draw its live view at the moment, and give its home when it has ended."""
+    home = open_home(folder / "home")
+    command = [
+        sys.executable, "-m", "tomofly.cli", "demo", kind, "--headless", "--items", str(items),
+        "--out", str(folder / "demo"), "--home", str(home.folder),
+    ]  # fmt: skip
+    with subprocess.Popen(command) as demo:
+        draw_live_view(home, wait_for(home, demo, is_moment), HERE / picture)
+    return home
+
+
+def wait_for(home: Home, demo: "subprocess.Popen[bytes]", is_moment: Callable[[Progress], bool]) -> Progress:
+    """Wait until the demonstration has come to the moment; give how far it is."""
     while demo.poll() is None:
         time.sleep(0.2)
         names = [info.row.name for info in list_sessions(home)] if home.folder.exists() else []
-        if names and (progress := session_progress(home, names[0])).done >= SHOWN_AT:
+        if names and is_moment(progress := session_progress(home, names[0])):
             return progress
     raise SystemExit("the demonstration ended too early")
 
 
-def draw_live_view(home: Home, progress: Progress) -> None:
+def draw_live_view(home: Home, progress: Progress, path: Path) -> None:
     """Write the live view as an SVG."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False)
-    shown = replace(progress, folder="demo-output/tomofly-demo")
-    console.print(drawn(shown, settings_in_short(current_settings(home, progress.name))))
-    picture = FONT_FACES.sub("", console.export_svg(title="tomofly demo spa"))
-    (HERE / "live-view.svg").write_text(picture, encoding="utf-8")
+    told = replace(progress, folder="demo-output/tomofly-demo")
+    console.print(drawn(told, settings_in_short(current_settings(home, progress.name))))
+    picture = FONT_FACES.sub("", console.export_svg(title=f"tomofly demo {progress.kind}"))
+    path.write_text(picture, encoding="utf-8")
 
 
 def draw_previews(home: Home) -> None:

@@ -9,6 +9,7 @@ from tests.docs.examples import commands, examples
 
 README = REPOSITORY / "README.md"
 TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
+TILT_SERIES = REPOSITORY / "docs" / "howto" / "tilt-series.md"
 
 
 @pytest.mark.slow
@@ -28,6 +29,15 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
     assert said.count("2 of 2 items done, 0 failed") == 2
     assert "defocus against the truth" in said
     assert "rings to" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_page_on_tilt_series_works_as_written(tmp_path: Path) -> None:
+    said = "".join(example.run(tmp_path) for example in examples(TILT_SERIES))
+    assert "1 of 1 tilt series done, 0 failed" in said
+    assert "axis" in said and "TS_1" in said
+    assert list((tmp_path / "for-relion").glob("*.star"))
 
 
 def test_the_example_of_the_readme_is_short() -> None:
