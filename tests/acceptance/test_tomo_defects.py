@@ -189,6 +189,16 @@ def test_a_useless_mdoc_is_an_alert_until_it_is_mended(bench: TiltBench) -> None
     assert bench.series("TS_1").order_source == "date"
 
 
+def test_movies_that_are_no_tilts_are_an_alert_and_not_silently_done(bench: TiltBench) -> None:
+    strays = [replace(shot, name=f"FoilHole_{n}.mrc") for n, shot in enumerate(shots("x", ANGLES[:3]))]
+    _written(bench, [*shots("TS_1", ANGLES), *strays], mdoc_text(shots("TS_1", ANGLES)))
+    bench.run_conductor()
+    (alert,) = session_progress(bench.home, bench.name).alerts
+    assert "FoilHole_0.mrc: No mdoc lists this file yet" in alert["message"]
+    assert alert["message"].endswith("it is in no series, and so are other files")
+    assert _used(bench) == 7
+
+
 def test_a_gap_in_the_sections_and_a_line_with_two_equals_signs_cost_no_tilt(bench: TiltBench) -> None:
     taken = shots("TS_1", ANGLES)
     text = mdoc_head() + "".join(mdoc_section(s, 2 * s.number) for s in taken)

@@ -175,3 +175,15 @@ def test_groups_are_previewed_without_a_session_and_without_a_home(
 def test_previews_that_make_no_sense_are_refused(tomofly: Run, words: tuple[str, ...], refusal: str) -> None:
     status, _, _ = tomofly("session", "preview-groups", *words)
     assert refusal in str(status)
+
+
+def test_a_source_that_gives_nothing_is_told_with_what_is_there_instead(
+    tomofly: Run, bench: TiltBench
+) -> None:
+    def told(source: str) -> str:
+        return str(tomofly("session", "preview-groups", "--source", source)[0])
+
+    folder = bench.microscope
+    assert f"{folder} is a folder" in told(str(folder))
+    assert "mdoc files are found by themselves" in told(f"{folder}/*.mdoc")
+    assert f"{folder} holds 10 of .mrc, 2 of .mdoc" in told(f"{folder}/*.tiff")

@@ -136,11 +136,18 @@ def preview_groups(
     Try patterns with --set 'compose.pattern={series}_{order:03d}_{angle}_*'.
     """
     from tomofly.services.home import open_home
-    from tomofly.services.tilt_preview import preview_settings, preview_source, session_settings
+    from tomofly.services.tilt_preview import (
+        nothing_found,
+        preview_settings,
+        preview_source,
+        session_settings,
+    )
 
     lines = [*(set_ or ()), *([f"source.pattern={source}"] if source else ())]
     settings = preview_settings(lines, session_settings(open_home(home), name) if name else None)
     shown = preview_source(settings)
+    if not shown and not live:
+        raise nothing_found(settings)
     write_json([asdict(one) for one in shown]) if json else _write_preview(shown, each)
     while live:
         try:
@@ -157,7 +164,7 @@ def preview_groups(
 def _write_preview(shown: "list[PreviewedSeries]", each: bool) -> None:
     series = [one for one in shown if one.series]
     if not shown:
-        tell("No file matches the pattern of the source.")
+        tell("No file matches the pattern of the source yet.")
         return
     rows = [
         (

@@ -42,13 +42,13 @@ class Cataloguer:
         return self._catalog is not None
 
     def alerts(self) -> dict[str, str]:
-        """Say which notes are of no use and why, by path; of very many, the first, and how many there are."""
+        """Say which files are of no use and why, by path; of very many, the first, and how many there are."""
         problems = {} if self._catalog is None else self._catalog.problems
         named = {
             spelled(path): spelled(f"{path}: {problems[path]}") for path in sorted(problems)[:NOTE_ALERTS]
         }
         more = len(problems) - len(named)
-        return named | ({"": f"{more} more files that describe items are of no use"} if more else {})
+        return named | ({"": f"{more} more files are of no use"} if more else {})
 
     def items(self, arrivals: Sequence[Arrival]) -> list[NewItem]:
         """Give the items that are new, or of which something else is known now."""

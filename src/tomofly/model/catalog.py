@@ -47,7 +47,7 @@ class Catalog(Protocol):
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Give the notes that are of no use now, by path, and why."""
+        """Give what people must know of files that are of no use as things stand: by path, and why."""
         ...
 
     def take(self, files: Sequence[SourceFile]) -> list[Entry]:

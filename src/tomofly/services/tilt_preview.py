@@ -1,5 +1,6 @@
 """What a session would make of the tilts of a folder, before it is made."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from tomofly.model import Settings, SourceParams, TomoflyError
 from tomofly.model.sections import watched_folder
 from tomofly.services.home import Home
 from tomofly.services.settings import current_settings, prepared
+from tomofly.stages.tilts.notes import NOTE_SUFFIXES
 from tomofly.stages.tilts.preview import PreviewedSeries, preview_groups
 from tomofly.stages.tilts.rules import ComposeParams
 
 KIND = "tomo"
+SUFFIXES_SHOWN = 5
 
 
 def session_settings(home: Home, name: str) -> Settings:
@@ -43,6 +46,22 @@ def preview_source(settings: Settings) -> list[PreviewedSeries]:
     if not isinstance(compose, ComposeParams):
         raise TypeError(f"section 'compose' is no {ComposeParams.__name__}")
     return preview_groups(look_once(workflow_of(settings.kind), settings), compose)
+
+
+def nothing_found(settings: Settings) -> TomoflyError:
+    """Say that the source gives nothing, and what there is instead."""
+    pattern = _pattern(settings)
+    if Path(pattern).is_dir():
+        return TomoflyError(
+            f"{pattern} is a folder", f"Say which of its files are tilts, as in {pattern}/*.mrc"
+        )
+    folder = watched_folder(pattern)
+    if Path(pattern).suffix.lower() in NOTE_SUFFIXES:
+        advice = f"Name the movies or stacks, as in {folder}/*.mrc: mdoc files are found by themselves"
+        return TomoflyError(f"The pattern {pattern} names files that describe tilts", advice)
+    counts = Counter(path.suffix or path.name for path in folder.iterdir() if path.is_file())
+    there = ", ".join(f"{count} of {suffix}" for suffix, count in counts.most_common(SUFFIXES_SHOWN))
+    return TomoflyError(f"No file matches the pattern {pattern}", f"{folder} holds {there or 'no files'}")
 
 
 def _pattern(settings: Settings) -> str:

@@ -40,11 +40,27 @@ class TiltCatalog:
         self._given: dict[str, Entry] = {}
         self._remembered: dict[str, _Remembered] = {}
         self._problems: dict[str, str] = {}
+        self._strays: set[str] = set()
+
+    @property
+    def note_problems(self) -> Mapping[str, str]:
+        """Give the notes that are of no use, by path, and why."""
+        return self._problems
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Give the notes that are of no use, by path, and why."""
-        return self._problems
+        """Give the notes that are of no use, and one file of those that belong to no series yet, and why."""
+        return {**self._problems, **self._stray()}
+
+    def _stray(self) -> dict[str, str]:
+        if not self._strays:
+            return {}
+        key = min(self._strays)
+        file = self._shelf.files[key]
+        flags = describe_unknown(file, self._claims[key], self._params)["flags"]
+        why = next(message for code, message in flags if code == "no_series")
+        others = ", and so are other files" if len(self._strays) > 1 else ""
+        return {str(file.path): f"{why}: it is in no series{others}"}
 
     def take(self, files: Sequence[SourceFile]) -> list[Entry]:
         """Take in what was found; give the items that are new or of which something else is known now."""
@@ -98,6 +114,7 @@ class TiltCatalog:
             before = self._claims.get(key)
             claim = self._claim(self._shelf.files[key])
             self._claims[key] = claim
+            (self._strays.discard if claim.series or claim.of_movies else self._strays.add)(key)
             if before is not None:
                 self._members[_place(before, key)].discard(key)
                 concerned.add(_place(before, key))

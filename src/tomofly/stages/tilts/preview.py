@@ -49,7 +49,7 @@ def preview_groups(files: Sequence[SourceFile], params: ComposeParams) -> list[P
         by_series[str(entry.attributes["series"])].append(entry)
     strays = by_series.pop("", [])
     previews = [_series(name, by_series[name], params) for name in sorted(by_series, key=_natural)]
-    problems = [f"{path}: {why}" for path, why in sorted(catalog.problems.items())]
+    problems = [f"{path}: {why}" for path, why in sorted(catalog.note_problems.items())]
     if strays or problems:
         previews.append(_without_series(strays, problems))
     return previews
