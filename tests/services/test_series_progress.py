@@ -1,19 +1,24 @@
 """What is told of tilt series while their tilts come: from the database, as a running session leaves it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.store.gathering import add_item, add_member, add_task
+from tomofly.cli.running import write_summary
 from tomofly.flow.workflows import workflow_of
 from tomofly.services import sessions
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
+from tomofly.services.summary import summarise_session
 from tomofly.services.table import table_columns, table_page
 from tomofly.stages.registry import installed_stages
 from tomofly.stages.tilts.files import AlignmentFile, SeriesFile, View
 from tomofly.store import sessions as rows
+from tomofly.store import tables as t
 
 MEASURED = {
     "compose": {"tilts": 3.0, "excluded_tilts": 1.0},
@@ -126,3 +131,25 @@ def test_the_table_has_every_metric_of_a_series_and_the_time_to_its_tomogram(
     declared = {metric.name for stage in workflow.stages_for("tilt series") for metric in stage.metrics}
     columns = {column.name.rpartition(".")[2] for column in table_columns(workflow)}
     assert declared <= columns
+
+
+def test_simulated_series_are_compared_with_the_truth_when_they_are_complete(
+    home: Home, session: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = {"pre_tilt_deg": 1.0, "thickness_angstrom": 1500.0, "tilts": [], "pixel_size_angstrom": 2.5}
+    for key in ("TS_1", "TS_2"):
+        (tmp_path / f"{key}.truth.json").write_text(json.dumps({**truth, "x_tilt_deg": 0.0}))
+    with home.database.begin() as connection:
+        movies = t.items.c.kind == "movie"
+        connection.execute(t.items.update().where(movies).values(source=str(tmp_path / "tilt.mrc")))
+        provisional = t.items.c.key == "TS_2"
+        series = connection.scalar(select(t.items.c.id).where(provisional))
+        at = rows.find_session(connection, session).id
+        add_task(connection, at, series or 0, "compose", mode="provisional", done_at=250.0)
+    summary = summarise_session(home, session)
+    (compared,) = summary["series"]
+    assert (compared["series"], compared["thickness_nm_error"]) == ("TS_1", -2.0)
+    assert summary["accuracy"] == {"series": 1.0, "thickness_error_median_nm": 2.0}
+    write_summary(summary)
+    told = capsys.readouterr().out
+    assert "1 of 2 tilt series done, 0 failed" in told and "TS_1: inclined by not known (1.0°)" in told

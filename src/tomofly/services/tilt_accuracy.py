@@ -62,9 +62,12 @@ def series_truth_of(series: BrowsedItem, sources: Iterable[str]) -> dict[str, An
 def measure_tilt_accuracy(
     connection: Connection, folder: Path, series: Iterable[BrowsedItem]
 ) -> list[dict[str, Any]]:
-    """Compare the series of a session in ``folder`` with the truth; nothing where none is simulated."""
+    """Compare the series of a session in ``folder`` with the truth; nothing where none is simulated.
+
+    What was made of some tilts only, while others are awaited, is left out.
+    """
     compared = []
-    for item in series:
+    for item in (item for item in series if not item.provisional):
         truth = series_truth_of(item, browse.member_sources(connection, item.id))
         if truth is not None:
             compared.append(measure_series(folder, item, truth))
