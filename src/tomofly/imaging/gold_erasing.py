@@ -125,4 +125,6 @@ def fill_holes(image: Image, holes: Mask) -> None:
         total = gaussian_filter(np.where(known, image, np.float32(0)), sigma)
         image[near] = total[near] / weight[near]
         missing &= ~near
+        if not missing.any():
+            return
     image[missing] = image[known].mean(dtype=np.float64)
