@@ -104,6 +104,9 @@ def test_the_live_view_of_a_tilt_session_counts_series_and_tilts() -> None:
     text = "\n".join(picture(drawn(progress, ""), 80))
     assert "2 tilt series, 1 done, 0 failed; 45 tilts, 43 done, 1 failed" in text.replace("\n", " ")
     assert "TS_03" in text and "Latest" not in text
+    assert "earlier ones" not in text
+    many = "\n".join(picture(drawn(replace(progress, items=14), ""), 80))
+    assert "and 12 earlier ones" in many
     told = line_of(progress)
     assert "grid [1]/TS_02 done (39 aligned 1 left out 1 failed, tomogram)" in told
     assert "TS_03 waiting (2 awaited 1 arrived 3 ready, provisional tomogram)" in told

@@ -63,7 +63,9 @@ def drawn(progress: Progress, short_settings: str) -> RenderableType:
     """Draw a session: header, tracks, the latest items, troubles."""
     parts: list[RenderableType] = [_header(progress, short_settings), _Tracks(progress)]
     if progress.series:
-        parts += [Text(""), SeriesRows(progress.series)]
+        earlier = progress.items - len(progress.series)
+        more = [Text(f"and {earlier} earlier ones: `tomofly session items` lists all", style="dim")]
+        parts += [Text(""), SeriesRows(progress.series), *(more if earlier > 0 else [])]
     elif progress.latest:
         latest = Table(box=None, show_header=False, pad_edge=False)
         for item in progress.latest:
