@@ -1,17 +1,18 @@
 """A stage that follows a fold: what a session as a whole has shown enters into each of its items."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tomofly_example import BALANCE, LEDGER, NUMBER, REPORT
+from tomofly_example import BALANCE, LEDGER, NUMBER, REPORT, PlainParams, add_balance
 
 from tests.flow.inline import Bench
 from tomofly.flow.graph import Workflow, build_workflow
-from tomofly.model import ItemRef, MapStage, Outcome, StageContext, StageParams
+from tomofly.model import ItemRef, MapStage, Member, Outcome, StageContext, StageParams
 from tomofly.store import Database
 
 
@@ -71,6 +72,24 @@ def test_a_cleared_fold_says_nothing_until_it_is_made_again(bench: Bench) -> Non
     bench.engine.clear(["balance"])
     bench.settle()
     assert bench.results() == before
+
+
+def test_a_fold_that_has_nothing_to_say_has_nothing_made_again(
+    tmp_path: Path, new_database: Callable[[Path], Database]
+) -> None:
+    def keep_silent(members: Sequence[Member], params: StageParams, ctx: StageContext) -> Outcome:
+        return replace(add_balance(members, PlainParams(), ctx), content="")
+
+    def listen(item: ItemRef, params: ShareParams, ctx: StageContext) -> Outcome:
+        return Outcome(metrics={"part": float(len(ctx.followed["balance"]))})
+
+    stages = [NUMBER, LEDGER, REPORT, replace(BALANCE, run=keep_silent), replace(SHARE, run=listen)]
+    workflow = build_workflow("notes", stages)
+    bench = Bench(new_database(tmp_path), tmp_path / "notes", workflow=workflow)
+    bench.arrive(*(bench.write_note(f"A_{i:02d}", i) for i in (1, 2, 3, 4, 5)))
+    bench.settle()
+    assert set(_parts(bench).values()) == {0.0}
+    assert sorted(key for stage, key in bench.ran if stage == "share") == [f"A_{i:02d}" for i in range(1, 6)]
 
 
 @pytest.mark.timeout(300)

@@ -200,7 +200,9 @@ class Committer:
         for report in reports:
             kinds = self._scope.workflow.followed.get(report.order.stage.name)
             if kinds and report.outcome is not None:
-                words = report.outcome.content or report.order.wanted
+                content = report.outcome.content
+                # A fold that says nothing in so many words says the same as one that was never made.
+                words = report.order.wanted if content is None else content
                 if planning.fold_says(connection, report.order.item_id, words):
                     planning.touch_kinds(connection, self._scope.session_id, kinds)
 
