@@ -78,7 +78,8 @@ def test_a_fold_that_has_nothing_to_say_has_nothing_made_again(
     tmp_path: Path, new_database: Callable[[Path], Database]
 ) -> None:
     def keep_silent(members: Sequence[Member], params: StageParams, ctx: StageContext) -> Outcome:
-        return replace(add_balance(members, PlainParams(), ctx), content="")
+        added: Outcome = add_balance(members, PlainParams(), ctx)
+        return replace(added, content="")
 
     def listen(item: ItemRef, params: ShareParams, ctx: StageContext) -> Outcome:
         return Outcome(metrics={"part": float(len(ctx.followed["balance"]))})

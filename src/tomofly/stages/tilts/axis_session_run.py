@@ -22,6 +22,9 @@ STEP_DEG = 1.0
 """What is said is rounded to this: every new word has all series aligned again, and an expectation that is
 half a degree off costs nothing, as the axis is searched over several degrees."""
 
+MOST_AXES = 8
+"""Of so many nominal axes something is said: a session keeps a short text, and has one or two of them."""
+
 Seen = tuple[str, float]
 
 
@@ -52,7 +55,8 @@ def _seen(metrics: Mapping[str, float]) -> Seen | None:
 def said_of(seen: Mapping[str, Seen]) -> str:
     """Give the rounded median of each nominal axis that enough series share; empty where there is none."""
     words = {}
-    for name, count in sorted(Counter(name for name, _ in seen.values()).items()):
+    commonest = Counter(name for name, _ in sorted(seen.values())).most_common(MOST_AXES)
+    for name, count in sorted(commonest):
         if count >= LEAST_SERIES:
             middle, _ = median_axis(np.array([axis for other, axis in seen.values() if other == name]))
             words[name] = round(middle / STEP_DEG) * STEP_DEG
