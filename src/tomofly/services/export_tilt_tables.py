@@ -20,7 +20,8 @@ from tomofly.store.browse import BrowsedItem
 GEOMETRY = (
     "A point p = (x, y, z) from the middle of the volume, index n // 2 from 0, is seen at "
     "[Rz(axis_angle) Ry(tilt_angle) Rx(x_tilt) p]_xy - shift from the middle of the image, right-handed; "
-    "the defocus there is that of the tilt plus hand times the third row"
+    "the defocus there is that of the tilt plus hand times the third row. Local movement, if there is some, is "
+    "to be applied on top of the shift, at places (y_px, x_px) of the specimen, per tilt in the stack"
 )
 
 _VIEW = (
@@ -68,11 +69,12 @@ _PICK = (
 
 @dataclass(frozen=True)
 class _Described:
-    """A series as the tables have it: its own line, and those of its tilts and picks."""
+    """A series as the tables have it: its own line, those of its tilts and picks, and its local movement."""
 
     series: Row
     tilts: list[Row]
     picks: list[Row]
+    local: Row | None
 
 
 def write_tilt_tables(home: Home, items: Iterable[BrowsedItem], draft: Draft) -> None:
@@ -131,7 +133,8 @@ def _write_json(draft: Draft, described: Iterable[_Described]) -> None:
     with draft.add_file("series.json").open("w", encoding="utf-8") as file:
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ',\n"items": [\n')
         for each in described:
-            text = json.dumps({**each.series, "tilts": each.tilts, "picks": each.picks}, ensure_ascii=False)
+            row = {**each.series, "tilts": each.tilts, "picks": each.picks, "local_movement": each.local}
+            text = json.dumps(row, ensure_ascii=False)
             file.write((",\n" if draft.items else "") + text)
             draft.items += 1
         file.write("\n]}\n")
@@ -140,8 +143,24 @@ def _write_json(draft: Draft, described: Iterable[_Described]) -> None:
 def _described(home: Home, items: Iterable[BrowsedItem], draft: Draft) -> Iterator[_Described]:
     for item in items:
         yield _Described(
-            table_row(draft.scope, item), _tilt_rows(home, draft, item), list(_pick_rows(draft, item))
+            table_row(draft.scope, item),
+            _tilt_rows(home, draft, item),
+            list(_pick_rows(draft, item)),
+            _local(draft, item),
         )
+
+
+def _local(draft: Draft, item: BrowsedItem) -> Row | None:
+    """Give the local movement as the alignment has it, in pixels of the stack; None where there is none."""
+    if not is_done(item, "series_alignment"):
+        return None
+    try:
+        _, alignment = aligned_series(draft, item)
+    except FileNotFoundError:
+        return None
+    if alignment.local is None:
+        return None
+    return {"pixel_size_angstrom": alignment.pixel_size_angstrom, **alignment.local.model_dump()}
 
 
 def _pick_rows(draft: Draft, item: BrowsedItem) -> Iterator[Row]:

@@ -55,6 +55,9 @@ class _Doubts:
         if not is_hand_known(draft, exported):
             what = "The sense of the defocus across the tilts (hand) is not certain: the likelier is written"
             self.series[what].append(exported.item.key)
+        if exported.alignment.local is not None:
+            what = "Local movement was measured, which these files do not hold: their geometry is without it"
+            self.series[what].append(exported.item.key)
         left = sum(not aligned for aligned in exported.alignment.aligned)
         if left:
             self.series["Tilts that could not be aligned are left out"].append(exported.item.key)
