@@ -20,7 +20,7 @@ from tomofly.store.browse import BrowsedItem
 GEOMETRY = (
     "A point p = (x, y, z) from the middle of the volume, index n // 2 from 0, is seen at "
     "[Rz(axis_angle) Ry(tilt_angle) Rx(x_tilt) p]_xy - shift from the middle of the image, right-handed; "
-    "the defocus there is that of the tilt plus hand times the third row. Local movement, if there is some, is "
+    "the defocus there is that of the tilt plus hand times the third row. Local movement, if any, is "
     "to be applied on top of the shift, at places (y_px, x_px) of the specimen, per tilt in the stack"
 )
 
