@@ -153,3 +153,9 @@ def test_simulated_series_are_compared_with_the_truth_when_they_are_complete(
     write_summary(summary)
     told = capsys.readouterr().out
     assert "1 of 2 tilt series done, 0 failed" in told and "TS_1: inclined by not known (1.0°)" in told
+
+
+def test_a_track_with_series_is_counted_in_series_whatever_else_it_does(home: Home, session: str) -> None:
+    tracks = {track.name: track for track in session_progress(home, session).tracks}
+    assert (tracks["series"].done, tracks["series"].waiting) == (1, 1)
+    assert tracks["preprocess"].done == 5

@@ -240,8 +240,10 @@ class _Look:
     def _track(self, track: TrackRow) -> TrackProgress:
         stages = [stage.name for stage in self.workflow.stages if stage.track == track.name]
         active = [name for name in stages if name in self.enabled] or stages
-        # A track of groups or folds is counted in those.
-        final = final_stages(self.workflow, active, track.name, self.workflow.item_kind[active[-1]])
+        kinds = [self.workflow.item_kind[name] for name in active]
+        # A track that does nothing on what people look at is counted in what it does.
+        kind = self.workflow.main_kind if self.workflow.main_kind in kinds else kinds[-1]
+        final = final_stages(self.workflow, active, track.name, kind)
         counts = {name: self._counts(name) for name in stages}
         done = self._count_done(final)
         queued, running = (sum(counts[n][state] for n in active) for state in ("queued", "running"))
