@@ -159,13 +159,15 @@ def catch_up(made: Path, work: Path, given: argparse.Namespace) -> dict[str, Any
     status = process.wait()
     watching.join()
     wall, cpu = time.time() - begun, sum(usage.cpu_s.values())
-    if status:
+    looking = Looking(work)
+    if looking.done_at("tomogram") is None:
         sys.exit((work / "session.log").read_text())
     return {
+        "nothing_failed": status == 0,
         "wall_s": round(wall, 1), "cpu_s": round(cpu, 1),
         "series_per_hour_wall": round(3600 / wall, 1),
         "series_per_hour_if_two_cores_were_free": round(2 * 3600 / cpu, 1),
-        "peak_memory_mb": round(usage.peak_mb), "stages": stage_seconds(Looking(work).tasks()),
+        "peak_memory_mb": round(usage.peak_mb), "stages": stage_seconds(looking.tasks()),
     }  # fmt: skip
 
 
