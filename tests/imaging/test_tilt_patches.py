@@ -163,6 +163,8 @@ def test_straightened_images_show_points_where_the_geometry_has_them() -> None:
         v, u = expected[i] - (0.02 * point[1:] * i / len(TILTS) + (0.5, -0.3))
         images[i] = np.exp(-((y[:, None] - v) ** 2 + (x[None, :] - u) ** 2) / (2 * 3.0**2))
     found = straightened(images, geometry, local, threads=2)
+    some = straightened(images[2:5], geometry.subset([2, 3, 4]), local.subset([2, 3, 4]))
+    assert np.array_equal(some, found[2:5])
     for i in range(len(TILTS)):
         weight = np.clip(found[i], 0.05, None) - 0.05
         at = np.array([(weight.sum(1) * y).sum(), (weight.sum(0) * x).sum()]) / weight.sum()

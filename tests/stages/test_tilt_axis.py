@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tests.imaging.tilt_scenes import TiltScene, tilt_scene
 from tests.stages.benches import require_lawful
 from tomofly.formats.mrc import write_image
+from tomofly.imaging.tilt_local import LocalDeformation
 from tomofly.model import BadInput, ItemRef, MapStage, Member, Outcome, Result, StageContext
 from tomofly.stages.tilts import alignment, axis, axis_session
 from tomofly.stages.tilts.axis_file import read_axis, session_axis
 from tomofly.stages.tilts.axis_session_run import gather_axes, median_axis, said_of
-from tomofly.stages.tilts.files import SeriesFile, View, read_alignment
+from tomofly.stages.tilts.files import LocalMovement, SeriesFile, View, read_alignment
 
 TILTS = np.arange(-45.0, 46.0, 7.5)
 TRUE_AXIS_DEG = 84.0
@@ -241,3 +242,13 @@ def test_one_more_series_changes_what_is_said_only_where_the_median_moves() -> N
     seen = {f"s{i}": ("86.0", 94.0 + 0.1 * (i % 3)) for i in range(9)}
     before = said_of(seen)
     assert said_of(seen | {"s9": ("86.0", 99.0)}) == before
+
+
+def test_local_movement_is_written_and_read_back() -> None:
+    rng = np.random.default_rng(1)
+    y, x = np.meshgrid(np.linspace(-90, 90, 3), np.linspace(-120, 120, 4), indexing="ij")
+    centre = np.stack([np.zeros(y.size), y.ravel(), x.ravel()], axis=1)
+    local = LocalDeformation(centre, rng.normal(0, 1, (5, 12, 2)), (3, 4))
+    again = LocalMovement.model_validate_json(LocalMovement.of(local).model_dump_json()).deformation()
+    assert again.grid_yx == (3, 4) and np.array_equal(again.centre_zyx_px, centre)
+    assert np.abs(again.shift_yx_px - local.shift_yx_px).max() <= 0.0005

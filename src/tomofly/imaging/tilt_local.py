@@ -6,7 +6,7 @@ field of view and over the order of the exposures, which each tilt sees from its
 chosen by what it predicts of patches that it has not seen; where it predicts nothing, there is none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,10 @@ class LocalDeformation:
     centre_zyx_px: FloatArray
     shift_yx_px: FloatArray
     grid_yx: tuple[int, int] = (_NODES, _NODES)
+
+    def subset(self, chosen: npt.ArrayLike) -> "LocalDeformation":
+        """Give that of some of the tilts, by index or mask."""
+        return replace(self, shift_yx_px=self.shift_yx_px[np.asarray(chosen)])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from tomofly.imaging.ctf_strips import correct_tilted_ctf
 from tomofly.imaging.fourier import fourier_crop, inverse_real_transform, real_transform
 from tomofly.imaging.gold_erasing import erase_gold
+from tomofly.imaging.tilt_local import straightened
 from tomofly.imaging.tilt_weighting import tilt_contrast, weight_tilts
 from tomofly.model import StageContext
 from tomofly.stages.sections import microscope_of
@@ -23,7 +24,7 @@ def prepared_images(
     Gold is taken out first, for it would leave rings in all that follows; the pixels are made as large as
     the voxels before the CTF is corrected, because strips are wider then.
     """
-    images = tilt_contrast(stack[plan.views])
+    images = _straight(tilt_contrast(stack[plan.views]), plan, ctx.threads)
     if params.erase_gold_angstrom:
         diameter = params.erase_gold_angstrom / plan.series.pixel_size_angstrom
         images = erase_gold(images, diameter, threads=ctx.threads)
@@ -34,6 +35,15 @@ def prepared_images(
         images, plan.pixel_size_angstrom, tilt_angle_deg=plan.geometry.tilt_angle_deg,
         dose_e_per_angstrom2=dose, voltage_kv=microscope_of(ctx).voltage_kv, threads=ctx.threads,
     )  # fmt: skip
+
+
+def _straight(images: FloatImage, plan: TomogramPlan, threads: int) -> FloatImage:
+    """Take out local movement, where the alignment has found some."""
+    alignment = plan.alignment
+    if alignment.local is None:
+        return images
+    local = alignment.local.deformation().subset(plan.views)
+    return straightened(images, alignment.geometry().subset(plan.views), local, threads=threads)
 
 
 def fourier_cropped(images: FloatImage, shape: tuple[int, int], threads: int) -> FloatImage:
