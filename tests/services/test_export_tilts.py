@@ -340,7 +340,7 @@ def test_csv_has_a_line_for_each_series_and_each_tilt(home: Home, session: Path,
     assert sorted(line["key"] for line in series) == sorted(["TS_1", *ODD_NAMES])
     assert {(line["tilts"], line["x_tilt_deg [deg]"]) for line in series} == {("8.0", "4.4")}
     assert len(tilts) == 3 * len(SHOTS)
-    with (done.folder / "picks.csv").open() as file:
+    with (done.folder / "particles.csv").open() as file:
         pick = next(line for line in csv.DictReader(file) if line["series"] == "TS_1")
     at = [float(pick[f"{axis} [Å]"]) for axis in "xyz"]
     assert at == pytest.approx(np.array(Specimen().bead_xyz) * FULL_PIXEL, abs=1e-3)

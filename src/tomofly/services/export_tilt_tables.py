@@ -86,7 +86,7 @@ def write_tilt_tables(home: Home, items: Iterable[BrowsedItem], draft: Draft) ->
     columns = table_columns(draft.scope.workflow, draft.scope.kind)
     with (
         draft.add_file("tilts.csv").open("w", encoding="utf-8", newline="") as tilts,
-        draft.add_file("picks.csv").open("w", encoding="utf-8", newline="") as picks,
+        draft.add_file("particles.csv").open("w", encoding="utf-8", newline="") as picks,
     ):
         parts = _Lines(tilts, tilt_columns(draft)), _Lines(picks, _PICK)
         draft.items = write_csv(draft.add_file("series.csv"), columns, _noting(described, *parts))
