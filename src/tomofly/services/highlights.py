@@ -65,7 +65,9 @@ def telling_metrics(names: Sequence[str]) -> list[str]:
 def telling_columns(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
     """Choose the columns of a table that people look at first; ``metrics`` are the columns of metrics."""
     told = [name for name in metrics if any(row[name] is not None for row in rows)]
-    highlights = [h.metric for h in HIGHLIGHTS if h.metric in told]
+    # Where two stages share a name, the stage stands before it.
+    names = [name for h in HIGHLIGHTS for name in (h.metric, f"{h.stage}.{h.metric}")]
+    highlights = [name for name in names if name in told]
     flags = ["flags"] if any(row["flags"] for row in rows) else []
     return ["key", "state", *(dict.fromkeys(highlights) or told[:FEW]), *flags]
 
