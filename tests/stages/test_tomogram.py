@@ -24,13 +24,19 @@ def series() -> SimulatedSeries:
     return simulated(detector_yx_px=(184, 220), tilt_step_deg=8.0, tilt_range_deg=(-56.0, 56.0))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, series: SimulatedSeries) -> Outcome:
+    """Its tomogram, as the settings are by themselves."""
+    bench = SeriesBench(tmp_path_factory.mktemp("tomogram"), series, thickness_angstrom=1500.0)
+    return bench.run(tomogram.STAGE)
+
+
 def _codes(outcome: Outcome) -> list[str]:
     return [flag.code for flag in outcome.flags]
 
 
-def test_a_tomogram_has_a_header_that_other_programs_trust(tmp_path: Path, series: SimulatedSeries) -> None:
-    outcome = SeriesBench(tmp_path, series, thickness_angstrom=1500.0).run(tomogram.STAGE)
-    path = outcome.products["tomogram"]
+def test_a_tomogram_has_a_header_that_other_programs_trust(made: Outcome, series: SimulatedSeries) -> None:
+    path = made.products["tomogram"]
     assert mrcfile.validate(path)
     with mrcfile.open(path) as volume:
         # The tilt axis runs along the longer side of the images, and along y of the volume.
@@ -43,22 +49,21 @@ def test_a_tomogram_has_a_header_that_other_programs_trust(tmp_path: Path, serie
         labels = volume.get_labels()
     assert labels[0] == "tomofly: tomogram of 15 tilts, all frames"
     assert "CTF-corrected (flip)" in labels[1] and "not CTF" not in labels[1]
-    record = read_tomogram_record(outcome.products["record"])
+    record = read_tomogram_record(made.products["record"])
     assert record.size_zyx == (196, 220, 184) and record.slab_z() == (98 - 75, 98 + 75)
     assert record.defocus_source == "measured"
     assert record.defocus_angstrom == pytest.approx(series.defocus_angstrom[7])
-    assert outcome.flags == () and outcome.metrics["ctf_corrected"] == 1
+    assert made.flags == () and made.metrics["ctf_corrected"] == 1
 
 
-def test_films_show_the_slices_of_the_specimen_and_the_tilts(tmp_path: Path, series: SimulatedSeries) -> None:
-    outcome = SeriesBench(tmp_path, series, thickness_angstrom=1500.0).run(tomogram.STAGE)
-    with Image.open(outcome.products["slices"]) as film:
+def test_films_show_the_slices_of_the_specimen_and_the_tilts(made: Outcome) -> None:
+    with Image.open(made.products["slices"]) as film:
         assert (film.format, film.is_animated, film.size) == ("WEBP", True, (201, 240))
         assert 30 <= film.n_frames <= 45
-    with Image.open(outcome.products["tilts"]) as film:
+    with Image.open(made.products["tilts"]) as film:
         assert film.n_frames == 15 and film.info["loop"] == 0
         assert film.size == (201, 240)
-    assert all(outcome.products[name].stat().st_size < 1_500_000 for name in ("slices", "tilts", "sections"))
+    assert all(made.products[name].stat().st_size < 1_500_000 for name in ("slices", "tilts", "sections"))
 
 
 def test_halves_are_half_as_good_and_tell_the_resolution(tmp_path: Path, series: SimulatedSeries) -> None:

@@ -21,7 +21,7 @@ DIAMETER = 250.0
 @pytest.fixture(scope="module")
 def series() -> SimulatedSeries:
     """A slab of particles as large as ribosomes, with gold on its surfaces."""
-    return simulated(detector_yx_px=(300, 272), gold_beads=6, seed=4)
+    return simulated(detector_yx_px=(300, 272), gold_beads=6, tilt_step_deg=4.0, seed=4)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from tomofly.model import (
 )
 from tomofly.simulate.tilt_microscope import TiltSeriesConfig
 from tomofly.simulate.tilt_series import SimulatedSeries, simulate_tilt_series
+from tomofly.stages.tilts.alignment import SeriesAlignmentParams
 from tomofly.stages.tilts.ctf import SeriesCtfParams
 from tomofly.stages.tilts.files import AlignmentFile, CtfFile, SeriesFile, View
 
@@ -82,6 +83,7 @@ class SeriesBench:
         )
         return {
             "microscope": microscope,
+            "series_alignment": SeriesAlignmentParams(method="nominal"),
             "series_ctf": SeriesCtfParams.model_validate({"hand": self.hand_setting}),
         }
 
