@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from tomofly.store import Database, browse, requests, sessions, statistics
 from tomofly.store import tables as t
@@ -157,6 +157,20 @@ def test_the_states_part_the_table_and_agree_with_each_line(database: Database, 
         assert {item.state(("ctf",)) for item in items} <= {state}
         seen += [item.id for item in items]
     assert len(seen) == len(set(seen)) == 53
+
+
+def test_an_item_of_which_everything_was_skipped_has_failed(database: Database) -> None:
+    session = fill(database, 2, "skipped")
+    with database.begin() as connection:
+        first = connection.scalar(select(t.items.c.id).where(t.items.c.session_id == session).limit(1))
+        connection.execute(update(t.tasks).where(t.tasks.c.item_id == first).values(state="skipped"))
+    found = {}
+    for state in browse.ITEM_STATES:
+        wanted = ItemFilter("movie", ("ctf",), states=(state,))
+        with database.read() as connection:
+            found[state] = [i.id for i in browse.browse_items(connection, session, wanted)]
+            assert all(i.state(("ctf",)) == state for i in browse.items_by_id(connection, found[state]))
+    assert found["failed"] == [first] and len(found["done"]) == 1
 
 
 def test_an_excluded_item_is_named_with_its_reason_and_can_come_back(

@@ -11,6 +11,8 @@ from tomofly.store import tables as t
 ItemState = Literal["waiting", "queued", "running", "done", "failed"]
 ITEM_STATES: tuple[ItemState, ...] = ("waiting", "queued", "running", "done", "failed")
 
+NOT_SKIPPED = ("waiting", "queued", "running", "done", "failed")
+
 CHUNK = 500
 """Identities per query: below the number of variables that SQLite takes."""
 
@@ -119,8 +121,13 @@ class BrowsedItem:
         return self.detected_at if self.acquired_at is None or not self.live else self.acquired_at
 
     def state(self, final_stages: Sequence[str]) -> ItemState:
-        """Sum up the states of the tasks; ``final_stages`` are those whose end makes the item done."""
+        """Sum up the states of the tasks; ``final_stages`` are those whose end makes the item done.
+
+        An item of which everything was skipped, as a group whose members have all failed, has failed.
+        """
         states = {task.state for task in self.tasks.values()}
+        if states == {"skipped"}:
+            return "failed"
         for state in ("failed", "running", "queued"):
             if state in states:
                 return state
@@ -336,12 +343,18 @@ def _in_state(session_id: int, state: ItemState, final_stages: Sequence[str]) ->
         ~is_provisional(t.items.c.id),
     )
     stronger = {"failed": (), "running": ("failed",), "queued": ("failed", "running")}
+    void = and_(
+        t.items.c.id.in_(_tasks_in(session_id, "skipped")),
+        t.items.c.id.not_in(_tasks_in(session_id, *NOT_SKIPPED)),
+    )
     if state in stronger:
         here = t.items.c.id.in_(_tasks_in(session_id, state))
+        if state == "failed":
+            return or_(here, void)
         above = [t.items.c.id.not_in(_tasks_in(session_id, other)) for other in stronger[state]]
         return and_(here, *above)
     quiet = t.items.c.id.not_in(_tasks_in(session_id, "failed", "running", "queued"))
-    return and_(quiet, ended) if state == "done" else and_(quiet, ~ended)
+    return and_(quiet, ended, ~void) if state == "done" else and_(quiet, ~ended, ~void)
 
 
 def is_provisional(item: ColumnElement[int]) -> ColumnElement[bool]:
