@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from tomofly.services.home import open_home
 from tomofly.store import sessions, tables
@@ -131,8 +131,18 @@ class Looking:
             query = select(*columns).join(tables.items, items.id == t.item_id)
             return list(connection.execute(query.where(t.session_id == self._id)))
 
-    def done_at(self, stage: str) -> float | None:
-        """Give when the final result of a stage of the series was there; None before."""
+    def composed_tilts(self) -> int:
+        """Give of how many tilts the series is, with those that it leaves out."""
+        names = ("tilts", "excluded_tilts")
+        m = tables.metrics.c
+        query = select(func.sum(m.value)).where(m.stage == "compose", m.name.in_(names))
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def done_at(self, stage: str, tilts: int) -> float | None:
+        """Give when the result of a stage of the series with so many tilts was there; None before."""
+        if self.composed_tilts() < tilts:
+            return None
         mine = {row.stage: row for row in self.tasks() if row.key == SERIES}
         composed, wanted = mine.get("compose"), mine.get(stage)
         if composed is None or wanted is None or composed.mode or "done" not in composed.state:
@@ -160,7 +170,7 @@ def catch_up(made: Path, work: Path, given: argparse.Namespace) -> dict[str, Any
     watching.join()
     wall, cpu = time.time() - begun, sum(usage.cpu_s.values())
     looking = Looking(work)
-    if looking.done_at("tomogram") is None:
+    if looking.done_at("tomogram", given.tilts) is None:
         sys.exit((work / "session.log").read_text())
     return {
         "nothing_failed": status == 0,
@@ -212,12 +222,12 @@ def live(made: Path, work: Path, given: argparse.Namespace) -> dict[str, Any]:
             delivered = deliver(movie, source, section)
             if movie is not movies[-1]:
                 time.sleep(given.pace)
-        _wait(process, lambda: looking.done_at("tomogram") is not None, given.limit)
+        _wait(process, lambda: looking.done_at("tomogram", given.tilts) is not None, given.limit)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
         watching.join()
-    return _latency(looking, delivered, usage, cpu_before)
+    return _latency(looking, delivered, usage, (cpu_before, given.tilts))
 
 
 def _settled(looking: Looking, tilts: int) -> bool:
@@ -235,13 +245,14 @@ def _wait(process: subprocess.Popen[str], there: Any, limit_s: float) -> None:
         time.sleep(0.2)
 
 
-def _latency(looking: Looking, delivered: float, usage: Usage, cpu_before: float) -> dict[str, Any]:
+def _latency(looking: Looking, delivered: float, usage: Usage, before: tuple[float, int]) -> dict[str, Any]:
+    cpu_before, tilts = before
     rows = [row for row in looking.tasks() if row.done_at]
     last = max((row for row in rows if row.stage == PER_TILT[-1]), key=lambda row: row.done_at)
     mine = {row.stage: row for row in rows if row.key == SERIES}
     steps = {"tilt_image": (last.started_at, last.done_at)}
     steps |= {stage: (row.started_at, row.done_at) for stage, row in mine.items()}
-    done = looking.done_at("tomogram") or float("nan")
+    done = looking.done_at("tomogram", tilts) or float("nan")
     return {
         "last_tilt_to_tomogram_s": round(done - delivered, 1),
         "cpu_s_of_live_part": round(sum(usage.cpu_s.values()) - cpu_before, 1),

@@ -65,13 +65,14 @@ def area_spectra(
     half_y = max(1, min(int(highest_frequency * height), (height - 1) // 2))
     half_x = max(1, min(int(highest_frequency * width), (width - 1) // 2))
     rows = np.concatenate([np.arange(1, half_y + 1), np.arange(-half_y, 0)])
-    window = raised_cosine_window(height)[:, None] * raised_cosine_window(width)
-    total = window.sum(dtype=np.float64)
+    window_y, window_x = raised_cosine_window(height), raised_cosine_window(width)
+    total = float(window_y.sum(dtype=np.float64) * window_x.sum(dtype=np.float64))
     values = np.empty((n_frames, 2 * half_y, half_x), dtype=np.complex64)
 
     def transform(index: int) -> None:
-        windowed = area[index] * window
-        windowed -= window * np.float32(windowed.sum(dtype=np.float64) / total)
+        mean = float(np.dot((area[index] @ window_x).astype(np.float64), window_y)) / total
+        windowed = np.empty((height, width), dtype=np.float32)
+        _taper(area[index], np.float32(mean), window_y, window_x, windowed)
         spectrum = fft.rfft(windowed, axis=1)[:, 1 : half_x + 1]
         values[index] = fft.fft(spectrum, axis=0, overwrite_x=True)[rows]
 
@@ -118,6 +119,13 @@ def ring_powers(spectra: FrameSpectra, smoothing: int = 2) -> RingPowers:
     signal = np.clip((coherent - total) / max(n * (n - 1), 1), 0.0, None)
     noise = np.maximum(total / n - signal, 1e-30)
     return RingPowers(np.arange(counts.size) * step, signal, noise)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _taper(picture, mean, window_y, window_x, out):  # type: ignore[no-untyped-def]
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = (picture[y, x] - mean) * window_y[y] * window_x[x]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -68,12 +68,15 @@ def correlation_shifts(
     )
     kept = spectra.values[:, keep_y, :keep_x]
     total = kept.sum(axis=0)
+    weighted = weight[keep_y, :keep_x]
     shifts = np.empty((len(kept), 2))
 
     def correlate(index: int) -> None:
         padded = np.zeros((grid[0], grid[1] // 2 + 1), dtype=np.complex64)
         others = np.conj(total - kept[index])
-        padded[rows, 1 : keep_x + 1] = weight[keep_y, :keep_x] * kept[index] * others
+        others *= kept[index]
+        others *= weighted
+        padded[rows, 1 : keep_x + 1] = others
         peak = _peak(fft.irfft2(padded, s=grid), reach_y, reach_x)
         shifts[index] = -peak * (height, width) / np.array(grid)
 
