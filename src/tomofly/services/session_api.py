@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tomofly.flow.conductor import RunOptions
 from tomofly.flow.process import run_session
 from tomofly.model import TomoflyError
-from tomofly.services import control, sessions, settings
+from tomofly.services import control, sessions, settings, tilts
 from tomofly.services.export import Export, ExportOptions, checked_format, export_session
 from tomofly.services.home import Home, open_home
 from tomofly.services.progress import Progress, session_progress
@@ -16,6 +16,7 @@ from tomofly.services.sessions import SessionInfo, session_info
 from tomofly.services.status import Status
 from tomofly.services.summary import summarise_session
 from tomofly.services.table import Failure, data_frame, list_failures
+from tomofly.services.tilts import TiltSeries
 
 if TYPE_CHECKING:
     import pandas
@@ -142,6 +143,22 @@ class Session:
     def include(self, *keys: str) -> int:
         """Take items in again."""
         return control.include_items(self._home, self.name, keys)
+
+    def tilts(self, series: str) -> TiltSeries:
+        """Give a tilt series with what is known of each tilt."""
+        return tilts.series_tilts(self._home, self.name, series)
+
+    def exclude_tilts(self, series: str, *names: str, reason: str) -> list[str]:
+        """Leave tilts out of their series: named by order of exposure (``"3"``, ``"5-8"``), angle or name."""
+        return tilts.exclude_tilts(self._home, self.name, series, names, reason)
+
+    def include_tilts(self, series: str, *names: str) -> list[str]:
+        """Have tilts used, whatever is measured and was decided before."""
+        return tilts.include_tilts(self._home, self.name, series, names)
+
+    def process_now(self, *series: str) -> None:
+        """Go on with the tilts that series have now, without waiting for more."""
+        tilts.process_now(self._home, self.name, series)
 
     def export(
         self,
