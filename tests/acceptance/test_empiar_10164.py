@@ -61,6 +61,7 @@ def exported(real_data: Path, relions: pd.DataFrame, tmp_path_factory: pytest.Te
         "series_alignment.method=imported", f"series_alignment.import_folder={root / 'imod'}",
         "series_alignment.level=false", "tilt_motion.even_odd=false", "tilt_motion.float16=true",
         "compose.provisional_every=0", "tomogram.binning=8", "tomogram.thickness_angstrom=600",
+        "tomogram_picks.enabled=false", "tomogram_view.enabled=false",
         "tilt_image.ctf_resolution_range_angstrom=60,20", "source.settle_s=0", "source.poll_s=0.2",
         "resources.minimum_free_gb=0",
     )  # fmt: skip

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-import pandas as pd
 import starfile
 from sqlalchemy import Connection, insert
 
+from tomofly.imaging.tomogram_picking import TomogramPicks
 from tomofly.services.home import Home
 from tomofly.services.sessions import create_session, session_info
 from tomofly.stages.tilts.files import AlignmentFile, CtfFile, SeriesFile, View
+from tomofly.stages.tilts.tomogram_file import TomogramFile
+from tomofly.stages.tilts.tomogram_picks_run import coordinate_table
 from tomofly.store import tables as t
 
 FULL_YX = (200, 240)
@@ -176,11 +178,13 @@ def _add_tomogram(connection: Connection, session: int, item: int, folder: Path,
 
 
 def _add_picks(connection: Connection, session: int, item: int, folder: Path, specimen: Specimen) -> None:
-    """The bead picked: as RELION counts, in Å from half of each size of the volume."""
+    """The bead picked, written as the stage writes its picks."""
     index = np.array(specimen.bead_xyz) * FULL_PIXEL / PIXEL + np.array(specimen.volume_zyx[::-1]) // 2
-    centred = (index - np.array(specimen.volume_zyx[::-1]) / 2) * PIXEL
-    columns = {f"rlnCenteredCoordinate{axis}Angst": [at] for axis, at in zip("XYZ", centred, strict=True)}
-    table = pd.DataFrame({"rlnTomoName": [specimen.name], **columns, "rlnAutopickFigureOfMerit": [9.5]})
+    record = TomogramFile(
+        name=specimen.name, size_zyx=specimen.volume_zyx, voxel_size_angstrom=PIXEL, thickness_angstrom=None,
+        tilts=len(specimen.used),
+    )  # fmt: skip
+    table = coordinate_table(TomogramPicks(index[None, ::-1], np.array([9.5]), 3.0), record)
     path = f"tomogram_picks/{specimen.name}_picks.star"
     starfile.write({"particles": table}, _file(folder / path))
     _task(connection, session, item, "tomogram_picks", {"coordinates": path}, specimen)
