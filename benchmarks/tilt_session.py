@@ -208,8 +208,10 @@ def live(made: Path, work: Path, given: argparse.Namespace) -> dict[str, Any]:
     head, sections = mdoc_parts(made)
     early = len(movies) - given.live
     (source / f"{SERIES}.mrc.mdoc").write_text(head + "".join(sections[:early]), newline="")
-    for movie in movies[:early]:
+    for number, movie in enumerate(movies[:early]):
         os.link(movie, source / movie.name)
+        # As if they had come at the pace: how long a series is waited for depends on it.
+        os.utime(movie, (time.time() - (early - number) * given.pace,) * 2)
     process = start(source, work, given)
     usage = Usage(process)
     watching = usage.watch()
