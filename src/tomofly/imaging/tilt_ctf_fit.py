@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tomofly.imaging.ctf_search import HALF_ASTIGMATISM_PRIOR_ANGSTROM
-from tomofly.imaging.tilt_ctf_model import Demodulated, Evaluation, FloatArray, demodulate, evaluate
+from tomofly.imaging.tilt_ctf_model import (
+    CLOSE_KNOTS,
+    Demodulated,
+    Evaluation,
+    FloatArray,
+    demodulate,
+    evaluate,
+)
 from tomofly.imaging.tilt_ctf_search import (
     Chain,
     defocus_grid,
@@ -23,6 +30,8 @@ ITERATIONS = 6
 # The likelihood is close to quadratic only while no ring moves by more than about a third of its spacing.
 LARGEST_TURN_RAD = 1.0
 CONVERGED_ANGSTROM = 2.0
+# From this underfocus on, no background with close knots can imitate the rings.
+CLOSE_RINGS_ANGSTROM = 15000.0
 # What the modulation gains by being fitted to noise as well as to rings, in log likelihood.
 GAIN_OF_NOISE = 1.5
 LEAST_INFORMATION = 1e-12
@@ -57,10 +66,12 @@ def fit_series(
     defocus_range_angstrom: tuple[float, float],
     nominal_defocus_angstrom: float | None,
 ) -> SeriesFit:
-    """Search, settle and refine; twice, as the search sees more once the astigmatism is known."""
+    """Search, settle and refine; twice, as more can be told once defocus and astigmatism are known."""
     grid = defocus_grid(defocus_range_angstrom)
-    astigmatism = np.zeros(2)
+    astigmatism, defocus = np.zeros(2), np.zeros(len(tilts))
     for stages in (STAGES_ANGSTROM, STAGES_ANGSTROM[-1:]):
+        if np.median(defocus) >= CLOSE_RINGS_ANGSTROM:
+            tilts = [replace(tilt, view=replace(tilt.view, knots=CLOSE_KNOTS)) for tilt in tilts]
         evidence = series_evidence(tilts, grid, astigmatism)
         evidence += nominal_log_prior(grid, nominal_defocus_angstrom)
         chain = settle_chain(evidence, grid, tilt_angle_deg)

@@ -26,7 +26,10 @@ from tomofly.imaging.tilt_spectra import TileSpectra
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
-BACKGROUND_SPLINES = 6
+# Distance of the background's knots, Å⁻¹: for any defocus, and where rings are known to be close together;
+# wide ones leave a part of the background to the rings, which moves their defocus by up to 1 %.
+WIDE_KNOTS, CLOSE_KNOTS = 0.035, 0.014
+FEWEST_SPLINES = 6
 # The modulation is a sum of these fall-offs, as B factors in Å², none negative: it only falls.
 FALL_OFFS_ANGSTROM2 = (0.0, 60.0, 200.0, 600.0, 2000.0)
 # How much of a tile's side its tapered window spreads over.
@@ -46,7 +49,8 @@ class TiltView:
     phase holds besides defocus `fixed`, frequency (bin,) Å⁻¹, `cos_2a` and `sin_2a` (sector, 1). How far the
     CTF carries a frequency along x and y, in tiles, is `lag_scale` · (defocus - `fixed_lag`); `spread` is
     what the range of depths within a tile leaves of the rings. `independence`: independent values per
-    sample; `misfit`: variance of the excess over that of averaged noise, at least 1.
+    sample; `misfit`: variance of the excess over that of averaged noise, at least 1; `knots`: distance of
+    those of the background, Å⁻¹.
     """
 
     excess: npt.NDArray[np.float32]
@@ -64,6 +68,7 @@ class TiltView:
     spread: FloatArray
     independence: float
     misfit: float
+    knots: float = WIDE_KNOTS
 
 
 def tilt_view(
@@ -78,7 +83,7 @@ def tilt_view(
     kept = (cells.bin_squared >= resolution_range_angstrom[0] ** -2) & (
         cells.bin_squared <= resolution_range_angstrom[1] ** -2
     )
-    if kept.sum() < 3 * BACKGROUND_SPLINES:
+    if kept.sum() < 3 * FEWEST_SPLINES:
         raise ValueError(f"the spectra hold too little of the range {resolution_range_angstrom} Å")
     depth, rise = plane_depth(geometry, tilt, spectra.centre_yx_px)
     axis = np.deg2rad(geometry.axis_angle_deg[tilt])
@@ -215,7 +220,7 @@ def _smooth_parts(
     view = tilt.view
     basis, falls = smooth_bases(view)
     normal = basis.T @ ((tilt.moments[0] * view.count.sum(axis=0))[:, None] * basis)
-    normal += 1e-9 * np.trace(normal) * np.eye(BACKGROUND_SPLINES)
+    normal += 1e-9 * np.trace(normal) * np.eye(len(normal))
     cross = basis.T @ (ones[:, None] * falls)
     flat = np.linalg.solve(normal, np.column_stack((basis.T @ tilt.mean, cross)))
     # What the background cannot imitate.
@@ -231,16 +236,17 @@ def _smooth_parts(
 def smooth_bases(view: TiltView) -> tuple[FloatArray, FloatArray]:
     """Curves for the background (bin, spline) and for the modulation (bin, fall-off)."""
     k = view.frequency
-    return _bases(float(k[0]), float(k[-1]), k.size)
+    return _bases(float(k[0]), float(k[-1]), k.size, view.knots)
 
 
 @lru_cache(maxsize=8)
-def _bases(first: float, last: float, count: int) -> tuple[FloatArray, FloatArray]:
+def _bases(first: float, last: float, count: int, knots: float) -> tuple[FloatArray, FloatArray]:
     """The curves for bins that are evenly spaced in squared frequency, which those of all tilts are."""
     squared = np.linspace(first**2, last**2, count)
     k = np.sqrt(squared)
     falls = np.exp(-0.25 * np.outer(squared, FALL_OFFS_ANGSTROM2))
-    return spline_basis(k, float(k[0]), float(k[-1]), BACKGROUND_SPLINES), falls
+    splines = max(FEWEST_SPLINES, 3 + round((last - first) / knots))
+    return spline_basis(k, float(k[0]), float(k[-1]), splines), falls
 
 
 def _gradient(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.spectrum import taper_coherence, taper_noise
-from tomofly.imaging.tilt_ctf_model import BACKGROUND_SPLINES, Demodulated, FloatArray, TiltView, smooth_bases
+from tomofly.imaging.tilt_ctf_model import Demodulated, FloatArray, TiltView, smooth_bases
 
 DEFOCUS_STEP_ANGSTROM = 100.0
 # Drift from one tilt to the next and scatter of each tilt, Å: the combinations that are weighed.
@@ -94,7 +94,7 @@ def defocus_evidence(tilt: Demodulated, table: RingTable, astigmatism: FloatArra
     squares = 0.5 * envelope**2 * (total.astype(np.float32) + (table.squared_wave * double).real)
     basis, falls = smooth_bases(view)
     normal = basis.T @ (total[:, None] * basis)
-    flat = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(BACKGROUND_SPLINES), basis.T)
+    flat = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(len(normal)), basis.T)
     level = flat @ tilt.mean
     best = np.zeros(table.grid.size)
     for fall in falls.T:

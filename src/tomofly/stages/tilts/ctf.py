@@ -34,7 +34,7 @@ class SeriesCtfParams(StageParams):
 
 STAGE = MapStage(
     name="series_ctf",
-    version="2",
+    version="3",
     summary="Fit defocus, astigmatism and hand to the spectra of all tilts together",
     session_kinds=("tomo",),
     track="series",
