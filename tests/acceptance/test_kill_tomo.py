@@ -26,7 +26,9 @@ SETTINGS = (
 MOMENTS = (("tilt_motion/*.mrc", 2), ("compose/*.st", 1), ("series_alignment/*_alignment.json", 1))
 """What must be there when the program is killed: in the stage of tilts, after composing, after aligning."""
 
-OF_THIS_RUN = ("detected_at", "done_at", "shown_at", "acquired_at", "latency_s", "transfer_speed_mb_per_s")
+OF_THIS_RUN = (
+    "detected_at", "done_at", "shown_at", "acquired_at", "last_tilt_to_tomogram_s", "transfer_speed_mb_per_s",
+)  # fmt: skip
 """Columns that say when and how fast: they differ between any two runs."""
 
 
