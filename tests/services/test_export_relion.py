@@ -15,7 +15,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from tomofly.formats.star import read_star
-from tomofly.services.export import Export, SafeNames
+from tomofly.services.exports.export import Export, SafeNames
 from tomofly.services.session_api import Session
 from tomofly.simulate import SpaMicroscope, write_session
 

@@ -27,7 +27,7 @@ from tests.services.tilt_products import (
     bead_in,
     tilt_session,
 )
-from tomofly.services.export import Export, ExportOptions, export_session
+from tomofly.services.exports.export import Export, ExportOptions, export_session
 from tomofly.services.home import Home
 
 ODD_NAMES = ("grid 2/TS é #1", "grid 2/TS é _1")

@@ -23,7 +23,7 @@ from tests.services.tilt_products import (
     tilt_session,
 )
 from tomofly.model import TomoflyError
-from tomofly.services.export import Export, ExportOptions, Format, export_session
+from tomofly.services.exports.export import Export, ExportOptions, Format, export_session
 from tomofly.services.home import Home
 from tomofly.services.sessions import EXPORT_MARK
 
@@ -170,7 +170,7 @@ def test_an_export_that_fails_leaves_the_one_before(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tomofly.services.export_relion5.write_tilt_series", full)
+    monkeypatch.setattr("tomofly.services.exports.relion5.write_tilt_series", full)
     with pytest.raises(OSError, match="No space left"):
         exported(home, tmp_path / "out", "relion")
     assert content(tmp_path / "out") == before

@@ -12,9 +12,9 @@ from tomofly.flow.gain_copy import own_gain
 from tomofly.formats.mrc import read_image, read_layout, write_image
 from tomofly.formats.star import read_star
 from tomofly.model import GainParams, MicroscopeParams
-from tomofly.services import export_relion
-from tomofly.services.export import Draft, ExportOptions, SafeNames
-from tomofly.services.export_motion import write_gain
+from tomofly.services.exports import relion as export_relion
+from tomofly.services.exports.export import Draft, ExportOptions, SafeNames
+from tomofly.services.exports.motion import write_gain
 
 MOTION = {"motion": SimpleNamespace(track="one")}
 

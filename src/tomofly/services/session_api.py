@@ -9,7 +9,7 @@ from tomofly.flow.conductor import RunOptions
 from tomofly.flow.process import run_session
 from tomofly.model import TomoflyError
 from tomofly.services import control, sessions, settings, tilts
-from tomofly.services.export import Export, ExportOptions, checked_format, export_session
+from tomofly.services.exports.export import Export, ExportOptions, checked_format, export_session
 from tomofly.services.home import Home, open_home
 from tomofly.services.progress import Progress, session_progress
 from tomofly.services.sessions import SessionInfo, session_info

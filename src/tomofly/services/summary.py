@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tomofly.services.accuracy import measure_accuracy
-from tomofly.services.export import Export
+from tomofly.services.exports.export import Export
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
 from tomofly.services.series import SERIES_KIND

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from tomofly.formats.errors import BadFile
-from tomofly.services.export import Draft
-from tomofly.services.export_picks import picks_of
-from tomofly.services.export_series import NotReady, aligned_series, is_done, tilt_items, tomogram_layout
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.picks import picks_of
+from tomofly.services.exports.series import NotReady, aligned_series, is_done, tilt_items, tomogram_layout
 from tomofly.services.filters import metrics_of
 from tomofly.services.home import Home
 from tomofly.services.table import Column, table_columns, table_row, write_csv

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from tomofly.formats.imod import write_imod
-from tomofly.services.export import Draft
-from tomofly.services.export_series import ExportedSeries, series_record, tomogram_products
-from tomofly.services.export_stacks import place_half_stacks, place_stack
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.series import ExportedSeries, series_record, tomogram_products
+from tomofly.services.exports.stacks import place_half_stacks, place_stack
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from tomofly._version import __version__
 from tomofly.flow.graph import Workflow
 from tomofly.model import Settings, TomoflyError
-from tomofly.services.export_folder import staged_export
+from tomofly.services.exports.folder import staged_export
 from tomofly.services.home import Home, checked_folder
 from tomofly.services.settings import settings_in_force
 from tomofly.services.table import (
@@ -258,13 +258,13 @@ def _write_table(home: Home, draft: Draft) -> None:
 
 def _write_relion(home: Home, draft: Draft) -> None:
     # Only this format needs the image formats, which take a while to load.
-    from tomofly.services.export_relion import write_relion
+    from tomofly.services.exports.relion import write_relion
 
     write_relion(exported_items(home, draft), draft)
 
 
 def _write_series(home: Home, draft: Draft) -> None:
-    from tomofly.services.export_tomo import write_series
+    from tomofly.services.exports.tomo import write_series
 
     write_series(home, exported_items(home, draft), draft)
 

@@ -11,7 +11,7 @@ import numpy as np
 from tomofly.formats.mrc import MrcLayout, read_layout
 from tomofly.formats.tilt_record import TiltRecord, TiltSeriesRecord
 from tomofly.model import MicroscopeParams, TomoflyError
-from tomofly.services.export import Draft
+from tomofly.services.exports.export import Draft
 from tomofly.services.home import Home
 from tomofly.stages.tilts.files import (
     AlignmentFile,

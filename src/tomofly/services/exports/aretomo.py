@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from tomofly.formats.aretomo import not_turned_about_x, write_aln
 from tomofly.formats.imod import write_angles
-from tomofly.services.export import Draft
-from tomofly.services.export_series import ExportedSeries, series_record
-from tomofly.services.export_stacks import place_half_stacks, place_stack
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.series import ExportedSeries, series_record
+from tomofly.services.exports.stacks import place_half_stacks, place_stack
 
 HALF_SUFFIXES = {"even": "_EVN", "odd": "_ODD"}
 LEAST_TURN_DEG = 0.01

@@ -18,8 +18,8 @@ from tomofly.formats.star import read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
 from tomofly.imaging.particle_size import diameter_range
 from tomofly.model import TomoflyError
-from tomofly.services.export import Draft
-from tomofly.services.export_motion import write_motion
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.motion import write_motion
 from tomofly.stages.extract_run import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
 from tomofly.store.browse import BrowsedItem
 

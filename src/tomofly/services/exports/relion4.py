@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from tomofly.formats.relion4_tomo import write_relion4_particles, write_relion4_tomograms
 from tomofly.formats.relion_tomo import TomoParticle, write_optimisation_set
 from tomofly.formats.tilt_record import TiltSeriesRecord
-from tomofly.services.export import Draft
-from tomofly.services.export_picks import particles_of
-from tomofly.services.export_series import ExportedSeries, NotReady, optics_group, series_record
-from tomofly.services.export_stacks import place_stack
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.picks import particles_of
+from tomofly.services.exports.series import ExportedSeries, NotReady, optics_group, series_record
+from tomofly.services.exports.stacks import place_stack
 
 
 @dataclass

@@ -8,7 +8,7 @@ from tomofly.formats.mrc import write_image
 from tomofly.formats.star import StarBlock, read_star, write_star
 from tomofly.imaging.gain import orient_gain
 from tomofly.model import GainParams
-from tomofly.services.export import Draft
+from tomofly.services.exports.export import Draft
 from tomofly.stages.gain_reference import clockwise_turns, flip_code, recorded_gain
 from tomofly.store.browse import BrowsedItem
 

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from tomofly.formats.errors import BadFile
 from tomofly.model import TomoflyError
-from tomofly.services.export import Draft, Format
-from tomofly.services.export_aretomo import AretomoExport
-from tomofly.services.export_imod import ImodExport
-from tomofly.services.export_relion4 import Relion4Export
-from tomofly.services.export_relion5 import Relion5Export
-from tomofly.services.export_series import ExportedSeries, NotReady, exported_series, is_hand_known
-from tomofly.services.export_tilt_tables import write_tilt_tables
-from tomofly.services.export_warp import WarpExport
+from tomofly.services.exports.aretomo import AretomoExport
+from tomofly.services.exports.export import Draft, Format
+from tomofly.services.exports.imod import ImodExport
+from tomofly.services.exports.relion4 import Relion4Export
+from tomofly.services.exports.relion5 import Relion5Export
+from tomofly.services.exports.series import ExportedSeries, NotReady, exported_series, is_hand_known
+from tomofly.services.exports.tilt_tables import write_tilt_tables
+from tomofly.services.exports.warp import WarpExport
 from tomofly.services.home import Home
 from tomofly.store.browse import BrowsedItem
 

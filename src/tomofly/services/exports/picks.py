@@ -9,8 +9,8 @@ from tomofly.formats.mrc import MrcLayout
 from tomofly.formats.relion_tomo import TomoParticle
 from tomofly.formats.star import read_star
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord
-from tomofly.services.export import Draft
-from tomofly.services.export_series import ExportedSeries, is_done
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.series import ExportedSeries, is_done
 from tomofly.store.browse import BrowsedItem
 
 CENTRED = ("rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst")

@@ -3,8 +3,8 @@
 import numpy as np
 
 from tomofly.formats.mrc_stack import gather_stack
-from tomofly.services.export import Draft
-from tomofly.services.export_series import ExportedSeries, has_halves, stack_sections
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.series import ExportedSeries, has_halves, stack_sections
 
 HALVES = ("even", "odd")
 

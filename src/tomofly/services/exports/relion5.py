@@ -14,10 +14,10 @@ from tomofly.formats.relion_tomo import (
     write_tomograms,
 )
 from tomofly.formats.tilt_record import TiltRecord, TiltSeriesRecord
-from tomofly.services.export import Draft
-from tomofly.services.export_motion import write_motion
-from tomofly.services.export_picks import particles_of
-from tomofly.services.export_series import (
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.motion import write_motion
+from tomofly.services.exports.picks import particles_of
+from tomofly.services.exports.series import (
     ExportedSeries,
     ExportedTilt,
     has_halves,

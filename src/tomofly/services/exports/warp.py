@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from tomofly.formats.tilt_record import TiltRecord
 from tomofly.formats.warp_xml import write_tomostar, write_warp_xml
-from tomofly.services.export import Draft
-from tomofly.services.export_series import (
+from tomofly.services.exports.export import Draft
+from tomofly.services.exports.series import (
     ExportedSeries,
     ExportedTilt,
     NotReady,

@@ -1,0 +1,1 @@
+"""What a session gives to other programs, each in its own way."""
