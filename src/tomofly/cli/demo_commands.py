@@ -117,7 +117,7 @@ class _Show:
         """Have the microscope write so many movies while the session runs; give the exit status."""
         from tomofly.cli.demo_camera import taking_movies, until_camera_stops
         from tomofly.cli.running import RunRequest, run_here
-        from tomofly.services.export import ExportOptions, export_session
+        from tomofly.services.exports.export import ExportOptions, export_session
         from tomofly.services.sessions import create_session
 
         create_session(self.place, self.name, kind=self.kind, folder=self.folder, assignments=settings)

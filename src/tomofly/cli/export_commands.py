@@ -29,7 +29,7 @@ def export(
     home: HomeOption = None,
 ) -> None:
     """Export items for other programs, or as tables, with the settings and the provenance of each."""
-    from tomofly.services.export import ExportOptions, checked_format, export_session
+    from tomofly.services.exports.export import ExportOptions, checked_format, export_session
     from tomofly.services.home import open_home
 
     options = ExportOptions(checked_format(format), tuple(filter or ()), particles, copy, full_stacks)

@@ -16,7 +16,7 @@ from tomofly.flow.conductor import RunOptions
 from tomofly.flow.process import run_session
 from tomofly.model import TomoflyError
 from tomofly.services import control, sessions, settings
-from tomofly.services.export import Export
+from tomofly.services.exports.export import Export
 from tomofly.services.highlights import telling_metrics
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
