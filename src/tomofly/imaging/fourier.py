@@ -44,6 +44,23 @@ def evenly_cropped_shape(shape: tuple[int, int], binning: float) -> tuple[tuple[
     return (rows, columns), (small_rows, small_columns)
 
 
+def evenly_cropped(
+    images: npt.NDArray[np.float32], binning: float, threads: int = 1
+) -> npt.NDArray[np.float32]:
+    """Give images (n, y, x) with pixels so many times larger, square ones, and their middle in its place.
+
+    ``binning``: of at least 1; what comes out is that of ``evenly_cropped_shape``.
+    """
+    shape = (images.shape[1], images.shape[2])
+    kept, small = evenly_cropped_shape(shape, binning)
+    if small == shape:
+        return images
+    top, left = (size // 2 - side // 2 for size, side in zip(shape, kept, strict=True))
+    middle = images[:, top : top + kept[0], left : left + kept[1]]
+    spectra = (fourier_crop(real_transform(image, threads), kept, small) for image in middle)
+    return np.stack([inverse_real_transform(spectrum, small, threads) for spectrum in spectra])
+
+
 def fourier_crop(spectrum: ComplexImage, shape: tuple[int, int], new_shape: tuple[int, int]) -> ComplexImage:
     """Crop a real transform of a picture of shape (y, x) to that of new_shape, keeping the picture's mean.
 

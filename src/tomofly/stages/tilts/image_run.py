@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.formats.mrc import read_image, write_image
-from tomofly.imaging.fourier import evenly_cropped_shape, fourier_crop, inverse_real_transform, real_transform
+from tomofly.imaging.fourier import evenly_cropped
 from tomofly.imaging.tilt_screening import TiltScreening, screen_tilt
 from tomofly.imaging.tilt_spectra import tile_spectra
 from tomofly.model import Flag, ItemRef, Outcome, StageContext
@@ -54,14 +54,7 @@ def read_sections(path: Path) -> FloatImage:
 
 def _binned(images: FloatImage, pixel_size: float, wanted: float, threads: int) -> FloatImage:
     """Crop in Fourier space to the wanted pixel size, square pixels; never to a finer one than there is."""
-    shape = (images.shape[1], images.shape[2])
-    kept, small = evenly_cropped_shape(shape, max(1.0, wanted / pixel_size))
-    if small == shape:
-        return images
-    top, left = (size // 2 - side // 2 for size, side in zip(shape, kept, strict=True))
-    images, shape = images[:, top : top + kept[0], left : left + kept[1]], kept
-    spectra = (fourier_crop(real_transform(image, threads), shape, small) for image in images)
-    return np.stack([inverse_real_transform(spectrum, small, threads) for spectrum in spectra])
+    return evenly_cropped(images, max(1.0, wanted / pixel_size), threads)
 
 
 def _write(images: FloatImage, pixel_size: float, suffix: str, ctx: StageContext) -> Path:

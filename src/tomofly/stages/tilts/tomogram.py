@@ -39,7 +39,7 @@ class TomogramParams(StageParams):
 
 STAGE = MapStage(
     name="tomogram",
-    version="2",
+    version="3",
     summary="Reconstruct the tomogram, each tilt corrected for its CTF, weighted by dose and angle",
     session_kinds=("tomo",),
     track="series",

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.ctf_strips import correct_tilted_ctf
-from tomofly.imaging.fourier import fourier_crop, inverse_real_transform, real_transform
+from tomofly.imaging.fourier import evenly_cropped
 from tomofly.imaging.gold_erasing import erase_gold
 from tomofly.imaging.tilt_local import straightened
 from tomofly.imaging.tilt_weighting import tilt_contrast, weight_tilts
@@ -28,7 +28,7 @@ def prepared_images(
     if params.erase_gold_angstrom:
         diameter = params.erase_gold_angstrom / plan.series.pixel_size_angstrom
         images = erase_gold(images, diameter, threads=ctx.threads)
-    images = fourier_cropped(images, plan.shape_yx, ctx.threads)
+    images = evenly_cropped(images, plan.binning, ctx.threads)
     images = _corrected(images, plan, params, ctx)
     dose = _dose(plan, ctx) if params.dose_weighting else None
     return weight_tilts(
@@ -44,16 +44,6 @@ def _straight(images: FloatImage, plan: TomogramPlan, threads: int) -> FloatImag
         return images
     local = alignment.local.deformation().subset(plan.views)
     return straightened(images, alignment.geometry().subset(plan.views), local, threads=threads)
-
-
-def fourier_cropped(images: FloatImage, shape: tuple[int, int], threads: int) -> FloatImage:
-    """Give images (tilt, y, x) with fewer pixels of the same field."""
-    full = (images.shape[1], images.shape[2])
-    if full == shape:
-        return images
-    return np.stack(
-        [inverse_real_transform(fourier_crop(real_transform(i, threads), full, shape), shape) for i in images]
-    )
 
 
 def _corrected(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tomofly.imaging.fourier import cropped_shape
+from tomofly.imaging.fourier import evenly_cropped_shape
 from tomofly.imaging.tilt_geometry import TiltGeometry
 from tomofly.model import Flag, Result, StageContext
 from tomofly.stages.tilts.ctf import SeriesCtfParams
@@ -59,7 +59,7 @@ class TomogramPlan:
     geometry: TiltGeometry
     views: npt.NDArray[np.intp]
     pixel_size_angstrom: float
-    shape_yx: tuple[int, int]
+    binning: float
     shape_zyx: tuple[int, int, int]
     correction: Correction | None
     flags: tuple[Flag, ...]
@@ -70,8 +70,8 @@ def plan_tomogram(params: TomogramParams, ctx: StageContext) -> TomogramPlan:
     series = read_series(ctx.inputs["compose"].products["series"])
     alignment = read_alignment(ctx.inputs["series_alignment"].products["alignment"])
     binning = max(params.binning, PROVISIONAL_BINNING if series.provisional else 1.0)
-    shape = cropped_shape(series.shape_yx, binning)
-    binning = series.shape_yx[1] / shape[1]
+    kept, shape = evenly_cropped_shape(series.shape_yx, binning)
+    binning = kept[1] / shape[1]
     views = np.flatnonzero(alignment.aligned)
     geometry = alignment.geometry().subset(views).binned(binning)
     pixel = series.pixel_size_angstrom * binning
@@ -81,7 +81,7 @@ def plan_tomogram(params: TomogramParams, ctx: StageContext) -> TomogramPlan:
     rows, columns = (shape[1], shape[0]) if turned else shape
     correction, flags = _correction(series, views, params, ctx)
     return TomogramPlan(
-        series, alignment, geometry, views, pixel, shape, (2 * round(height / pixel / 2), rows, columns),
+        series, alignment, geometry, views, pixel, binning, (2 * round(height / pixel / 2), rows, columns),
         correction, flags,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from tomofly.formats.mrc import write_image
 from tomofly.imaging.back_projection import ViewGrid, align_views
-from tomofly.imaging.fourier import cropped_shape
+from tomofly.imaging.fourier import evenly_cropped, evenly_cropped_shape
 from tomofly.imaging.tomogram import reconstruct_tomogram
 from tomofly.imaging.tomogram_fsc import half_resolution
 from tomofly.model import Flag, ItemRef, Outcome, StageContext
@@ -17,7 +17,7 @@ from tomofly.stages.previews.tomogram_movie import MOVIE_SIDE_PX
 from tomofly.stages.tilts.image_run import HALVES, read_sections
 from tomofly.stages.tilts.tomogram import TomogramParams
 from tomofly.stages.tilts.tomogram_file import TomogramFile, compared_part
-from tomofly.stages.tilts.tomogram_images import fourier_cropped, prepared_images
+from tomofly.stages.tilts.tomogram_images import prepared_images
 from tomofly.stages.tilts.tomogram_plan import (
     DEFAULT_HEIGHT_ANGSTROM,
     TomogramPlan,
@@ -151,8 +151,8 @@ def _aligned(images: FloatImage, plan: TomogramPlan) -> tuple[FloatImage, float]
     """Give small images (tilt, y, x) as they are projected back, the axis upright, and their pixel size."""
     full = (images.shape[1], images.shape[2])
     binning = max(1.0, max(full) / MOVIE_SIDE_PX)
-    small = fourier_cropped(images, cropped_shape(full, binning), 1)
-    binning = full[1] / small.shape[2]
+    kept, shape = evenly_cropped_shape(full, binning)
+    small, binning = evenly_cropped(images, binning), kept[1] / shape[1]
     rows, columns = (max(2, round(n / binning)) for n in plan.shape_zyx[1:])
     views = align_views(small, plan.geometry.binned(binning), ViewGrid(columns, rows))
     return views.transpose(0, 2, 1), plan.pixel_size_angstrom * binning
