@@ -151,6 +151,25 @@ def test_what_is_not_aligned_here_is_not_looked_at(tmp_path: Path, scene: TiltSc
     assert "nominal_alignment" in codes(found) and found.metrics["axis_angle_deg"] == 86.0
 
 
+def test_an_alignment_is_imported_once_the_series_is_complete(tmp_path: Path, scene: TiltScene) -> None:
+    given = {"method": "imported", "level": False, "import_folder": str(tmp_path)}
+    angles, rows = np.sort(TILTS), ["1 0 0 1 0 0"] * len(TILTS)
+    (tmp_path / "TS_1.tlt").write_text("\n".join(f"{angle:.2f}" for angle in angles))
+    (tmp_path / "TS_1.xf").write_text("\n".join(rows[:-1]))
+    part = AlignmentBench(tmp_path, scene, provisional=True)
+    assert part.run(axis.STAGE, **given) == Outcome()
+    assert "import_awaited" in codes(part.run(alignment.STAGE, **given))
+    whole = AlignmentBench(tmp_path, scene)
+    whole.run(axis.STAGE, **given)
+    with pytest.raises(BadInput, match=r"TS_1\.xf.*transforms"):
+        whole.run(alignment.STAGE, **given)
+    (tmp_path / "TS_1.xf").write_text("\n".join(rows))
+    found = whole.run(alignment.STAGE, **given)
+    assert "imported_alignment" in codes(found) and found.metrics["axis_angle_deg"] == pytest.approx(
+        0, abs=1e-6
+    )
+
+
 def test_a_series_of_which_no_tilt_shows_anything_is_bad_input(tmp_path: Path) -> None:
     dark = TiltScene(
         np.zeros((5, 96, 128), dtype=np.float32),

@@ -153,9 +153,13 @@ def as_set(series: SeriesFile, *_: object) -> Aligned:
 def imported(
     series: SeriesFile, _images: FloatImage, params: SeriesAlignmentParams, _ctx: StageContext
 ) -> Aligned:
-    """Take the geometry that another program found."""
+    """Take the geometry that another program found; it found one for the whole series, not for a part."""
     if not params.import_folder:
         raise BadInput("No folder to import alignments from", "Set series_alignment.import_folder")
+    if series.provisional:
+        message = "The series is not complete: its alignment is imported when it is"
+        geometry = nominal_geometry(series.tilt_angle_deg, series.axis_angle_deg)
+        return _given(geometry, "import_awaited", message)
     geometry, used, path = imported_geometry(Path(params.import_folder).expanduser(), series)
     given = _given(geometry, "imported_alignment", f"The alignment was imported from {path.name}")
     return replace(given, used=used)
