@@ -18,7 +18,7 @@ from tomofly.simulate import write_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 MOVIES = 5
-OF_THIS_RUN = ("detected_at", "done_at", "shown_at", "transfer_speed_mb_per_s")
+OF_THIS_RUN = ("detected_at", "done_at", "shown_at", "latency_s", "transfer_speed_mb_per_s")
 """Columns that say when and how fast: they differ between any two runs."""
 
 

@@ -27,7 +27,8 @@ MOMENTS = (("tilt_motion/*.mrc", 2), ("compose/*.st", 1), ("series_alignment/*_a
 """What must be there when the program is killed: in the stage of tilts, after composing, after aligning."""
 
 OF_THIS_RUN = (
-    "detected_at", "done_at", "shown_at", "acquired_at", "last_tilt_to_tomogram_s", "transfer_speed_mb_per_s",
+    "detected_at", "done_at", "shown_at", "acquired_at", "latency_s", "last_tilt_to_tomogram_s",
+    "transfer_speed_mb_per_s",
 )  # fmt: skip
 """Columns that say when and how fast: they differ between any two runs."""
 
