@@ -212,17 +212,20 @@ def test_a_note_that_comes_while_its_ledger_is_made_is_in_the_ledger(bench: Benc
     assert bench.results()["ledger", "A", "ledger"][4] == {"total": 10.0, "notes": 4.0}
 
 
-def test_a_person_may_ask_for_a_ledger_now_and_a_late_note_still_comes_in(bench: Bench) -> None:
+def test_a_person_may_ask_for_a_ledger_now_and_the_rule_holds_again_for_a_late_note(bench: Bench) -> None:
     bench.change(ledger={"notes": 5, "silence_s": 1000.0})
     bench.arrive(*_notes(bench, 2))
     bench.settle(close=False)
     assert ("ledger", "A") not in bench.ran
     with bench.database.begin() as connection:
-        requests.request_now(connection, requests.find_items(connection, bench.session_id, ["A"])["A"])
+        asked = requests.find_items(connection, bench.session_id, ["A"])["A"]
+        requests.request_now(connection, asked, bench.now)
     bench.settle(close=False)
     assert bench.results()["ledger", "A", "ledger"][4] == {"total": 3.0, "notes": 2.0}
     bench.arrive(*_notes(bench, 1, start=2))
     bench.settle(close=False)
+    assert bench.ran.count(("ledger", "A")) == 1
+    bench.settle()
     assert bench.results()["ledger", "A", "ledger"][4] == {"total": 6.0, "notes": 3.0}
 
 
