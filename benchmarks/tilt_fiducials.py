@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilt_scoring import unexplained
 from tomofly.imaging.tilt_fiducials import align_by_fiducials
 from tomofly.simulate.tilt_microscope import TiltSeriesConfig
 from tomofly.simulate.tilt_series import SimulatedSeries, simulate_tilt_series
@@ -68,17 +69,6 @@ def simulated(case: str, threads: int) -> SimulatedSeries:
     settings = {"detector_yx_px": (400, 416), "tracking_error_angstrom": 400.0}
     config = TiltSeriesConfig.model_validate(settings | CASES[case])
     return simulate_tilt_series(config, threads=threads).by_angle()
-
-
-def unexplained(series: SimulatedSeries, shift_yx_px: FloatArray) -> FloatArray:
-    """Errors (tilt, 2) of shifts that no movement of the specimen explains."""
-    tilt, axis = np.deg2rad(series.tilt_angle_deg), np.deg2rad(series.axis_angle_deg)
-    across = np.stack([np.cos(tilt), np.zeros_like(tilt), np.sin(tilt)], axis=-1)
-    along = np.broadcast_to([0.0, 1.0, 0.0], across.shape)
-    sine, cosine = np.sin(axis)[:, None], np.cos(axis)[:, None]
-    design = np.stack([across * sine + along * cosine, across * cosine - along * sine], 1).reshape(-1, 3)
-    error = (shift_yx_px - series.shift_yx_px).ravel()
-    return np.asarray((error - design @ np.linalg.lstsq(design, error)[0]).reshape(-1, 2))
 
 
 def score(case: str, series: SimulatedSeries, known: bool, threads: int) -> Score:

@@ -1,19 +1,15 @@
 """kill -9 during the stages of tilts and of their series: the tomogram is that of an undisturbed run."""
 
-import contextlib
-import hashlib
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.acceptance.commands import environment, tomofly
+from tests.acceptance.killing import digests, kill_when, lasting
 from tomofly.flow.workflows import workflow_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,12 +22,6 @@ SETTINGS = (
 MOMENTS = (("tilt_motion/*.mrc", 2), ("compose/*.st", 1), ("series_alignment/*_alignment.json", 1))
 """What must be there when the program is killed: in the stage of tilts, after composing, after aligning."""
 
-OF_THIS_RUN = (
-    "detected_at", "done_at", "shown_at", "acquired_at", "latency_s", "last_tilt_to_tomogram_s",
-    "transfer_speed_mb_per_s",
-)  # fmt: skip
-"""Columns that say when and how fast: they differ between any two runs."""
-
 
 def _arguments(source: Path, out: Path) -> list[str]:
     chosen = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -39,41 +29,15 @@ def _arguments(source: Path, out: Path) -> list[str]:
     return ["run", "tomo", "--source", pattern, "--out", str(out), "--once", "--plain", "--json", *chosen]
 
 
-def _kill_when(
-    process: subprocess.Popen[bytes], out: Path, pattern: str, count: int, chance: random.Random
-) -> None:
-    """Kill the program, or one of its workers first, as soon as so many files are there."""
-    end = time.monotonic() + 300
-    while len(list(out.glob(pattern))) < count and process.poll() is None:
-        assert time.monotonic() < end
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=chance.uniform(0.01, 0.1))
-    if process.poll() is not None:
-        return
-    workers = psutil.Process(process.pid).children(recursive=True)
-    if workers and chance.random() < 0.5:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            chance.choice(workers).kill()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    psutil.wait_procs(workers, timeout=20)
-
-
 def _results(home: Path, out: Path) -> dict[str, str]:
     """Every product with its digest, and every number of the series and its tilts."""
     stages = [stage.name for stage in workflow_of("tomo").stages]
-    found = {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for stage in stages
-        for path in (out / stage).rglob("*")
-        if path.is_file()
-    }
+    found = digests(out, stages)
     for kind in ("tilt series", "movie"):
         items = tomofly(home, "session", "items", out.name, "--kind", kind, "--json")
         assert items.status == 0, items.err
         for row in items.json["items"]:
-            lasting = {name: value for name, value in row.items() if name not in OF_THIS_RUN}
-            found[f"numbers of {row['key']}"] = json.dumps(lasting, sort_keys=True)
+            found[f"numbers of {row['key']}"] = lasting(row, "acquired_at")
     tilts = tomofly(home, "session", "tilts", out.name, "TS_1", "--json")
     return found | {"tilts": json.dumps(tilts.json, sort_keys=True)}
 
@@ -92,7 +56,7 @@ def test_kill_9_during_any_stage_ends_with_the_tomogram_of_an_undisturbed_run(tm
         process = subprocess.Popen(
             command, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        _kill_when(process, disturbed, pattern, count, chance)
+        kill_when(process, disturbed, (pattern, count), chance)
     done = tomofly(home, *_arguments(source, disturbed), timeout=400)
     assert done.status == 0, done.err
     quiet = tmp_path / "quiet"

@@ -152,9 +152,8 @@ def shift_errors(alignment: AlignmentFile, matched: Matched) -> tuple[FloatArray
     """
     shifts = np.stack([alignment.shift_y_px, alignment.shift_x_px], axis=1) * alignment.pixel_size_angstrom
     error = shifts[matched.kept] - matched.geometry.shift_yx_px
-    seen_yx = -matched.geometry.rotations()[
-        :, 1::-1, :
-    ]  # of a point: a movement of the origin turns its sign
+    # of a point: a movement of the origin turns its sign
+    seen_yx = -matched.geometry.rotations()[:, 1::-1, :]
     design = seen_yx.reshape(-1, 3)
     moved = np.linalg.lstsq(design, error.ravel())[0]
     return error - (design @ moved).reshape(-1, 2), np.asarray(moved)
