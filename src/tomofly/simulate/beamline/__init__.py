@@ -1,0 +1,1 @@
+"""A tomography beamline with known truth: physics and EPICS servers of its own."""

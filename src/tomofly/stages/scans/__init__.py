@@ -1,0 +1,1 @@
+"""The stages of an X-ray scan: from captured files to volumes."""
