@@ -66,6 +66,14 @@ def test_nothing_is_kept_of_tasks_that_came_one_at_a_time(executor: DaskExecutor
     assert "spans" not in scheduler.extensions
 
 
+def test_workers_keep_memory_for_the_next_array(executor: DaskExecutor, tmp_path: Path) -> None:
+    executor.submit(_order(tmp_path, 1, "13"))
+    worker = psutil.Process(int(_reports(executor, 1)[1].worker.rpartition(":")[2]))
+    environment = worker.environ()
+    assert "MALLOC_TRIM_THRESHOLD_" not in environment
+    assert environment["OMP_NUM_THREADS"] == "1"
+
+
 def test_a_task_whose_worker_is_killed_from_outside_is_reported_as_lost(
     executor: DaskExecutor, tmp_path: Path
 ) -> None:

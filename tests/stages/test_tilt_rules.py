@@ -34,9 +34,18 @@ def test_a_series_is_complete_when_all_of_its_mdoc_are_there_and_it_is_quiet() -
     params = ComposeParams()
     waiting = complete(state(41, now=10, expected=41), params)
     assert not waiting.ready
-    assert waiting.reason == "41 of 41 tilts; complete when the mdoc has not changed for 40 s"
-    assert waiting.wake_at == BEGAN + 20 * 40 + 40
-    assert complete(state(41, now=40, expected=41), params).ready
+    assert waiting.reason == "41 of 41 tilts; complete when the mdoc has not changed for 25 s"
+    assert waiting.wake_at == BEGAN + 20 * 40 + 25
+    assert complete(state(41, now=25, expected=41), params).ready
+
+
+def test_where_every_fourth_tilt_takes_longer_the_wait_is_for_that_one() -> None:
+    waits = [20.0 if n % 4 else 44.0 for n in range(41)]
+    written = [BEGAN + sum(waits[: n + 1]) for n in range(41)]
+    members = tuple(member(n, expected=41, found=41, written_at=written[n]) for n in range(41))
+    waiting = complete(GroupState("TS_01", members, written[-1], written[-1] + 50.0, False), ComposeParams())
+    assert not waiting.ready
+    assert waiting.wake_at == written[-1] + 55.0
 
 
 def test_a_number_of_tilts_saves_the_wait_for_quiet() -> None:
@@ -110,9 +119,9 @@ def test_slow_tilts_are_given_their_usual_time() -> None:
     """PACEtomo visits many places before it comes back to a series."""
     members = tuple(member(n, expected=20, found=20, written_at=BEGAN + 400.0 * n) for n in range(20))
     last = BEGAN + 400.0 * 19
-    quiet = GroupState("TS_01", members, last, last + 700)
+    quiet = GroupState("TS_01", members, last, last + 499)
     assert not complete(quiet, ComposeParams()).ready
-    assert complete(GroupState("TS_01", members, last, last + 800), ComposeParams()).ready
+    assert complete(GroupState("TS_01", members, last, last + 500), ComposeParams()).ready
 
 
 def test_an_mdoc_that_still_changes_is_waited_for() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from statistics import median
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -10,8 +9,11 @@ from pydantic import field_validator
 from tomofly.model import Completion, GroupState, MemberState, StageParams, TaskState, parameter
 from tomofly.stages.tilts.names import NamePattern
 
-QUIET_INTERVALS = 2.0
-"""An mdoc is not taken as final before so many of its series' usual intervals have passed."""
+QUIET_INTERVALS = 1.25
+"""An mdoc is not taken as final before so many of its series' longer intervals have passed."""
+
+LONGER_PART = 0.9
+"""Of the intervals of a series, this part is shorter than its longer ones: turns of the stage repeat."""
 
 SILENT_INTERVALS = 3.0
 """The same for a series that is taken to have ended because nothing more comes."""
@@ -166,9 +168,9 @@ def _by_rule(state: GroupState, params: ComposeParams, count: str) -> Completion
         return Completion(True, f"{count}: all of compose.tilts={params.tilts}, and of the mdoc")
     if state.done < params.minimum_tilts:
         return None
-    quiet_s = max(params.quiet_s, QUIET_INTERVALS * _usual_interval_s(state))
+    quiet_s = max(params.quiet_s, QUIET_INTERVALS * _interval_s(state, LONGER_PART))
     if state.done < params.minimum_count:  # it has but begun, or there is little to lose
-        quiet_s = max(params.silence_s, SILENT_INTERVALS * _usual_interval_s(state))
+        quiet_s = max(params.silence_s, SILENT_INTERVALS * _interval_s(state))
     due = _last_sign(state) + quiet_s
     if state.now >= due:
         return Completion(True, f"{count}: all that the mdoc lists, and it has not changed any more")
@@ -182,7 +184,7 @@ def _by_silence(state: GroupState, params: ComposeParams, count: str) -> Complet
     if state.done < params.minimum_count:
         few = f"goes on with {params.minimum_count} tilts at least, when asked, or when the session ends"
         return Completion(False, f"{count}{awaited}; {few}")
-    silence_s = max(params.silence_s, SILENT_INTERVALS * _usual_interval_s(state))
+    silence_s = max(params.silence_s, SILENT_INTERVALS * _interval_s(state))
     due = _last_sign(state) + silence_s
     if state.now >= due:
         return Completion(True, f"{count}{awaited}; nothing has come for {_seconds(silence_s)}")
@@ -225,11 +227,11 @@ def _last_sign(state: GroupState) -> float:
     return max(state.last_arrival, changed if changed <= state.now else 0.0)
 
 
-def _usual_interval_s(state: GroupState) -> float:
-    """Give the median time between the files of the series, 0 for fewer than three."""
+def _interval_s(state: GroupState, part: float = 0.5) -> float:
+    """Give the time between the files of the series that this part of them keep; 0 for fewer than three."""
     times = sorted(t for m in state.members if (t := m.attributes.get("written_at")) is not None)
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    return median(gaps) if len(gaps) >= 2 else 0.0
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    return gaps[min(len(gaps) - 1, int(part * len(gaps)))] if len(gaps) >= 2 else 0.0
 
 
 def _seconds(duration_s: float) -> str:
