@@ -1,1 +1,1 @@
-"""Live X-ray tomography: EPICS intake, ring, live reconstruction, capture, triggers, and the PVs that control them."""
+"""Live X-ray tomography over EPICS: intake, ring, live slices, capture, triggers, and the PVs of all."""
