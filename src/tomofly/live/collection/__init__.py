@@ -1,0 +1,1 @@
+"""Collection: what drives the stage, the shutter and the camera while frames stream."""
