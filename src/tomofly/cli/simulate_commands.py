@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from tomofly.cli import simulate_beamline
 from tomofly.cli.options import pair
 from tomofly.cli.output import tell
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 MOVIE_SUFFIXES = {".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"}
 
 app = typer.Typer(help="Write data as an instrument does, with the truth beside them.", no_args_is_help=True)
+
+
+app.command("scan")(simulate_beamline.scan)
 
 
 @app.callback()
