@@ -6,7 +6,7 @@ from pathlib import Path
 from tomofly.formats.eer import acquisition_metadata, eer_frames
 from tomofly.formats.errors import BadFile
 from tomofly.formats.mrc import read_layout
-from tomofly.formats.suffixes import MRC_SUFFIXES, TIFF_SUFFIXES
+from tomofly.formats.suffixes import HDF5_SUFFIXES, MRC_SUFFIXES, TIFF_SUFFIXES
 from tomofly.formats.tiff_chain import TiffPage, read_pages
 
 
@@ -34,6 +34,8 @@ def probe(path: str | Path) -> Evidence:
             return _probe_mrc(path)
         if suffix in TIFF_SUFFIXES:
             return _probe_tiff(path)
+        if suffix in HDF5_SUFFIXES:
+            return _probe_hdf5(path)
     except BadFile as error:
         return Evidence(False, error.what)
     except OSError as error:
@@ -68,3 +70,13 @@ def _promised_frames(pages: list[TiffPage]) -> int | None:
     """The number of frames that an EER camera wrote into its metadata."""
     text = acquisition_metadata(pages[0]).get("numberOfFrames", "")
     return int(text) if text.isdecimal() else None
+
+
+def _probe_hdf5(path: Path) -> Evidence:
+    # Loading the library takes longer than all that watching other files needs.
+    from tomofly.formats.scan import probe_scan
+
+    missing, frames = probe_scan(path)
+    if missing:
+        return Evidence(False, f"{missing} chunks of its images are not written yet", None, frames)
+    return Evidence(True, f"it opens, and all {frames} frames are there", None, frames)
