@@ -1,0 +1,239 @@
+"""Settings of the live program: one TOML file, checked whole before anything starts."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tomofly.model import TomoflyError
+
+Put = tuple[str, str]
+"""Name of a PV and the value to put, as text."""
+
+
+class Section(BaseModel):
+    """Base of the sections: unknown names are refused, values are frozen, no number is NaN or infinite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class PrefixSettings(Section):
+    """Names under which this program serves."""
+
+    scan: str = Field("2bmb:TomoScanStream:", min_length=1, max_length=35, description="Collection's PVs")
+    stream: str = Field("2bmb:TomoStream:", min_length=1, max_length=35, description="Reconstruction's PVs")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.scan == self.stream:
+            raise ValueError("scan and stream must differ")
+        return self
+
+
+class CameraSettings(Section):
+    """The camera: where its frames come from and how it is driven."""
+
+    prefix: str = Field("2bmSP2:", description="areaDetector prefix; `cam1:` follows it")
+    image: str = Field("2bmSP2:Pva1:Image", description="PVAccess channel of the frames")
+    roi: str = Field(
+        "", description="Prefix of an ROI plugin in front, for binning; empty: frames come as they are"
+    )
+    lens: str = Field("", description="PV of the lens that is in; empty: one lens")
+    optics: str = Field("", description="Prefix of the optics, whose LensSelect says the lens; empty: none")
+    readout_s: float = Field(0.0, ge=0, le=10, description="Time from the end of an exposure to the next one")
+    period: str = Field("", description="PV to put the time from frame to frame into; empty: none")
+    queue: int = Field(200, ge=4, le=100_000, description="Frames that each consumer may lag behind")
+
+
+class MotorSettings(Section):
+    """A motor. Names left empty are the fields of the motor record `record`."""
+
+    record: str = Field("", description="Motor record; empty: there is none")
+    setpoint: str = Field("", description="Instead of .VAL")
+    readback: str = Field("", description="Instead of .RBV")
+    done: str = Field("", description="Instead of .DMOV")
+    velocity: str = Field("", description="Instead of .VELO")
+    stop: str = Field("", description="Instead of .STOP")
+    jog: str = Field("", description="Instead of .JOGF")
+    jog_velocity: str = Field("", description="Instead of .JVEL")
+    tolerance: float = Field(0.01, gt=0, description="How near to its target it must come")
+
+
+class RotationSettings(MotorSettings):
+    """The rotation."""
+
+    endless: Literal["jog", "move"] = Field(
+        "jog", description="How it turns on and on: by jogging, or a far target"
+    )
+    arm: tuple[Put, ...] = Field((), description="Puts that arm the camera's triggers, before turning")
+    disarm: tuple[Put, ...] = Field((), description="Puts that disarm them, after turning")
+
+
+class ShutterSettings(Section):
+    """The shutter. Without any name there is none."""
+
+    open: Put = Field(("", "1"), description="PV and value that open it")
+    close: Put = Field(("", "0"), description="PV and value that close it")
+    fast_open: Put = Field(("", "1"), description="PV and value that open the fast shutter")
+    fast_close: Put = Field(("", "0"), description="PV and value that close the fast shutter")
+    status: str = Field("", description="PV that says whether it is open")
+    status_open: float = Field(1, description="Value of it when it is open")
+    beam_ready: Put = Field(("", "1"), description="PV and value that say that there is beam")
+
+
+class CollectionSettings(Section):
+    """What drives the beamline. Switched off, another program does, and its broadcast is listened to."""
+
+    enabled: bool = Field(True, description="Drive stage, shutter and camera from here")
+    foreign: str = Field(
+        "", description="Where switched off: prefix of the tomoScan that drives; empty: none"
+    )
+    guard_frames: int = Field(2, ge=0, le=1000, description="Frames after each change that count as nothing")
+    resume_camera: bool = Field(True, description="Start the camera again when its server comes back")
+
+
+class ReconstructionSettings(Section):
+    """Live reconstruction."""
+
+    backend: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU where there is one")
+    memory_gb: float = Field(
+        4.0, gt=0.01, le=2000, description="Most memory of the ring of filtered projections"
+    )
+    angles: int = Field(900, ge=8, le=100_000, description="Angle slots per half turn")
+    threads: int = Field(0, ge=0, le=1024, description="Threads; 0: all cores")
+    preview: int = Field(0, ge=0, le=512, description="Edge of the preview volume; 0: none")
+    images: str = Field("", description="Channel of the three slices; empty: stream prefix + StreamRecon")
+    start: bool = Field(True, description="Begin to reconstruct at once")
+
+
+class CaptureSettings(Section):
+    """Files of captured frames."""
+
+    folder: Path = Field(Path("captures"), description="Where they go, unless FilePath says otherwise")
+    ring_gb: float = Field(2.0, ge=0, le=2000, description="Memory of the pre-trigger ring")
+    minimum_free_gb: float = Field(5.0, ge=0, description="Free space that a capture must leave")
+
+
+class ServiceSettings(Section):
+    """The program itself."""
+
+    state_folder: Path = Field(Path(), description="Where settings PVs are saved")
+    log: str = Field("", description="File of the log, JSON lines; empty: standard error")
+    status_s: float = Field(1.0, ge=0.1, le=60, description="Time between two updates of the status")
+    presence_s: float = Field(
+        1.0, ge=0.1, le=30, description="How long to look for another server of the names"
+    )
+
+
+class LiveSettings(Section):
+    """All settings of the live program."""
+
+    prefixes: PrefixSettings = Field(default_factory=PrefixSettings)
+    camera: CameraSettings = Field(default_factory=CameraSettings)
+    rotation: RotationSettings = Field(default_factory=RotationSettings)
+    sample_x: MotorSettings = Field(default_factory=MotorSettings)
+    sample_y: MotorSettings = Field(default_factory=MotorSettings)
+    shutter: ShutterSettings = Field(default_factory=ShutterSettings)
+    collection: CollectionSettings = Field(default_factory=CollectionSettings)
+    reconstruction: ReconstructionSettings = Field(default_factory=ReconstructionSettings)
+    capture: CaptureSettings = Field(default_factory=CaptureSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    triggers: tuple[dict[str, Any], ...] = Field((), description="Rules that start captures, one table each")
+    initial: dict[str, str | int | float] = Field(
+        {}, description="Values of PVs where none are saved: ExposureTime, RotationStep, ..."
+    )
+
+
+def read_settings(path: Path) -> LiveSettings:
+    """Read and check a settings file; its relative paths start from its folder. Raises TomoflyError."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TomoflyError(
+            f"The settings {path} cannot be read: {error.strerror}", "Print an example: tomofly live config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TomoflyError(f"The settings {path} are no TOML: {error}") from error
+    return _placed(checked_settings(document, str(path)), path.absolute().parent)
+
+
+def checked_settings(document: dict[str, Any], source: str = "the settings") -> LiveSettings:
+    """Check a document of settings. Raises TomoflyError naming the place, the value and what is legal."""
+    try:
+        return LiveSettings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _explained(first, source) from None
+
+
+def _explained(first: Any, source: str) -> TomoflyError:
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        legal = sorted(_model_at(first["loc"][:-1]).model_fields)
+        close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
+        do = f"Did you mean '{close[0]}'?" if close else f"Legal are: {', '.join(legal)}"
+        return TomoflyError(f"There is no setting '{where}', as in {source}", do)
+    message = first["msg"].removeprefix("Value error, ")
+    return TomoflyError(f"In {source}: {where or 'the whole'} cannot be {first['input']!r}: {message}")
+
+
+def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = LiveSettings
+    for name in place:
+        annotation = model.model_fields[str(name)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model
+
+
+def _placed(settings: LiveSettings, folder: Path) -> LiveSettings:
+    """Make relative paths start from the folder of the file."""
+    service = settings.service
+    log = str(folder / service.log) if service.log else ""
+    return settings.model_copy(
+        update={
+            "capture": settings.capture.model_copy(
+                update={"folder": folder / settings.capture.folder.expanduser()}
+            ),
+            "service": service.model_copy(
+                update={"state_folder": folder / service.state_folder.expanduser(), "log": log}
+            ),
+        }
+    )
+
+
+def example() -> str:
+    """Write all settings with their defaults and meanings, as a TOML file."""
+    lines = ["# Settings of `tomofly live run --config FILE`. All values are the defaults.", ""]
+    for name, info in LiveSettings.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            lines += _section_lines(name, annotation)
+    lines += ["[initial]", f"# {LiveSettings.model_fields['initial'].description}"]
+    lines += ["# ExposureTime = 0.02", "# RotationStep = 0.2", ""]
+    return "\n".join(lines)
+
+
+def _section_lines(name: str, model: type[Section]) -> list[str]:
+    lines = [f"# {(model.__doc__ or '').strip()}", f"[{name}]"]
+    for field, info in model.model_fields.items():
+        legal = _legal(info.annotation)
+        lines.append(f"{field} = {_toml(info.default)}  # {info.description}{legal}")
+    return [*lines, ""]
+
+
+def _legal(annotation: Any) -> str:
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    words = [str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    return str(value) if isinstance(value, int | float) else f'"{value}"'
