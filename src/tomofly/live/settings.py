@@ -20,6 +20,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+def _section(model: type[Section]) -> Any:
+    return Field(default_factory=model)
+
+
 class PrefixSettings(Section):
     """Names under which this program serves."""
 
@@ -131,16 +135,16 @@ class ServiceSettings(Section):
 class LiveSettings(Section):
     """All settings of the live program."""
 
-    prefixes: PrefixSettings = Field(default_factory=PrefixSettings)
-    camera: CameraSettings = Field(default_factory=CameraSettings)
-    rotation: RotationSettings = Field(default_factory=RotationSettings)
-    sample_x: MotorSettings = Field(default_factory=MotorSettings)
-    sample_y: MotorSettings = Field(default_factory=MotorSettings)
-    shutter: ShutterSettings = Field(default_factory=ShutterSettings)
-    collection: CollectionSettings = Field(default_factory=CollectionSettings)
-    reconstruction: ReconstructionSettings = Field(default_factory=ReconstructionSettings)
-    capture: CaptureSettings = Field(default_factory=CaptureSettings)
-    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    prefixes: PrefixSettings = _section(PrefixSettings)
+    camera: CameraSettings = _section(CameraSettings)
+    rotation: RotationSettings = _section(RotationSettings)
+    sample_x: MotorSettings = _section(MotorSettings)
+    sample_y: MotorSettings = _section(MotorSettings)
+    shutter: ShutterSettings = _section(ShutterSettings)
+    collection: CollectionSettings = _section(CollectionSettings)
+    reconstruction: ReconstructionSettings = _section(ReconstructionSettings)
+    capture: CaptureSettings = _section(CaptureSettings)
+    service: ServiceSettings = _section(ServiceSettings)
     triggers: tuple[dict[str, Any], ...] = Field((), description="Rules that start captures, one table each")
     initial: dict[str, str | int | float] = Field(
         {}, description="Values of PVs where none are saved: ExposureTime, RotationStep, ..."
