@@ -86,6 +86,12 @@ def parse_ndarray(value: Value) -> NDFrame:
     )
 
 
+def has_pixels(value: Value) -> bool:
+    """Whether anything was sent but the empty structure that a server shows before its first image."""
+    pixels = value.get("value")
+    return pixels is not None and np.size(pixels) > 0
+
+
 def peek_unique_id(value: Value) -> tuple[int, float]:
     """The id and the time (POSIX seconds, NaN if unset) of an array whose image may be unreadable."""
     unique_id = value.get("uniqueId", 0)
