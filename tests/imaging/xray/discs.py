@@ -57,6 +57,6 @@ def ramp(padded: int) -> npt.NDArray[np.float64]:
     """Give the response of the band-limited ramp, in cycles per pixel. Kak & Slaney (1988), equation 61."""
     taps = np.zeros(padded)
     taps[0] = 0.25
-    odd = np.arange(1, padded // 2 + 1, 2)
+    odd = np.arange(1, (padded + 1) // 2, 2)
     taps[odd] = taps[-odd] = -1 / (np.pi * odd) ** 2
     return np.abs(np.fft.rfft(taps).real)

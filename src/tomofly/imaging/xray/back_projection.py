@@ -9,7 +9,8 @@ import scipy.fft
 from numba import njit
 
 from tomofly.imaging.side_by_side import for_each
-from tomofly.imaging.xray.sinogram import angular_weights, padded_width
+from tomofly.imaging.xray.filters import padded_length
+from tomofly.imaging.xray.sinogram import angular_weights
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -33,12 +34,12 @@ def back_project_slices(
 
     ``angles`` in radians, any order and range. ``centre`` is the detector pixel (0: the middle of the first)
     onto which the axis projects. ``response`` is that of the filter at the frequencies of ``rfft`` of
-    ``padded_width(width)``. Beyond the ends of the detector there is nothing. Raises ValueError for numbers
+    ``padded_length(width)``. Beyond the ends of the detector there is nothing. Raises ValueError for numbers
     that make no slice.
     """
     theta = np.asarray(angles, np.float64)
     count, slices, width = projections.shape
-    if theta.shape != (count,) or response.shape != (padded_width(width) // 2 + 1,):
+    if theta.shape != (count,) or response.shape != (padded_length(width) // 2 + 1,):
         raise ValueError("as many angles as projections, and a response of the padded width, are needed")
     if not (np.isfinite(theta).all() and np.isfinite(centre)):
         raise ValueError("angles and centre must be numbers")
@@ -68,7 +69,7 @@ def _filtered(
     """Filter and weight rows; give (angle, s, slice) with one more s, of nothing, at either end."""
     count, slices, width = projections.shape
     packed = np.zeros((count, width + 2, SLICES), np.float32)
-    padded = padded_width(width)
+    padded = padded_length(width)
 
     def some_angles(block: int) -> None:
         chosen = slice(block * _ANGLES, (block + 1) * _ANGLES)

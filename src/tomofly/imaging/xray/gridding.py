@@ -14,7 +14,8 @@ import scipy.fft
 from numba import njit
 
 from tomofly.imaging.side_by_side import for_each
-from tomofly.imaging.xray.sinogram import angular_weights, padded_width
+from tomofly.imaging.xray.filters import padded_length
+from tomofly.imaging.xray.sinogram import angular_weights
 
 FloatArray = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
@@ -55,11 +56,11 @@ def plan_gridding(
     """Prepare for slices of width x width pixels from projections at ``angles`` (radians, in any order).
 
     ``centre`` is the detector pixel (0: the middle of the first) onto which the axis projects; ``response``
-    is that of the filter at the frequencies of ``rfft`` of ``padded_width(width)``, in cycles per pixel for a
-    ramp. Raises ValueError for numbers that make no slice.
+    is that of the filter at the frequencies of ``rfft`` of ``padded_length(width)``, as ``filter_response``
+    gives it. Raises ValueError for numbers that make no slice.
     """
     theta = np.asarray(angles, np.float64)
-    padded = padded_width(width)
+    padded = padded_length(width)
     if response.shape != (padded // 2 + 1,):
         raise ValueError(
             f"a response at {padded // 2 + 1} frequencies is needed, this one has {response.shape}"
@@ -67,8 +68,9 @@ def plan_gridding(
     if not (np.isfinite(theta).all() and np.isfinite(centre)):
         raise ValueError("angles and centre must be numbers")
     frequency = scipy.fft.fftfreq(padded)
-    two_sided = np.abs(np.concatenate([response, response[-2:0:-1]]))
-    two_sided[padded // 2] = 0.0  # its phase is not known, and it would leak from one slice into its twin
+    two_sided = np.concatenate([response, response[1 : (padded + 1) // 2][::-1]])
+    if padded % 2 == 0:
+        two_sided[padded // 2] = 0.0  # its phase is not known: it would leak from one slice into its twin
     multiplier = two_sided * np.exp(2j * np.pi * frequency * centre) / padded
     side = 2 * scipy.fft.next_fast_len(int(np.ceil(_UPSAMPLING * width / 2)))
     return GriddingPlan(
@@ -87,7 +89,7 @@ def plan_gridding(
 def batch_bytes(width: int, angles: int) -> int:
     """Memory that one thread needs for a batch of ``SLICES`` slices, beside projections and result."""
     side = int(np.ceil(_UPSAMPLING * width)) + 2 * _BORDER + 8
-    spectra = _ANGLES * padded_width(width)
+    spectra = _ANGLES * padded_length(width)
     return 2 * 8 * (SLICES // 2) * (side * side + spectra) + 4 * angles
 
 
@@ -200,7 +202,7 @@ def _make_spread(count: int) -> Callable[..., None]:
             along = cosines[angle] * np.float32(side) / np.float32(padded)
             down = -sines[angle] * np.float32(side) / np.float32(padded)
             for k in range(padded):
-                frequency = np.float32(k if k < padded // 2 else k - padded)
+                frequency = np.float32(k if k < (padded + 1) // 2 else k - padded)
                 u, v = frequency * along + origin, frequency * down + origin
                 u0, v0 = int(u) - 1, int(v) - 1
                 across = int((u - np.float32(u0) - one) * steps + half)

@@ -1,18 +1,12 @@
-"""What the angles and the width of a scan mean for its reconstruction."""
+"""What the angles of a scan mean for its reconstruction."""
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 FloatVector = npt.NDArray[np.float64]
 
 LARGEST_GAP = 4.0
 """A projection stands for at most so many times the usual step: beyond, angles are missing."""
-
-
-def padded_width(width: int) -> int:
-    """Give the even length, quick to transform, to which rows are padded so that filtering does not wrap."""
-    return 2 * int(scipy.fft.next_fast_len(width, real=True))
 
 
 def angular_weights(angles: npt.ArrayLike) -> FloatVector:
