@@ -163,7 +163,7 @@ ADDED = (
     PV("StreamAlerts", LONGOUT, "Alerts that stand now; `tomofly live status` lists them", 0, readback=True),
     PV("StreamPhase", MBBI, "What collection does", 0, readback=True,
        choices=("Idle", "Starting", "Dark fields", "Flat fields", "Streaming", "Retake dark", "Retake flat",
-                "Changing rate", "Ending", "Fault"), severities=("NO_ALARM",) * 9 + ("MAJOR",)),
+                "Changing rate", "Moving sample", "Ending", "Fault"), severities=("NO_ALARM",) * 10 + ("MAJOR",)),
     PV("StreamSampleMoving", BI, "Whether the sample is on its way: such frames enter nothing",
        choices=NO_YES,
        readback=True),
