@@ -9,8 +9,8 @@ from tomofly.live.frames import Frame
 class RawRing:
     """Keeps the newest frames, as many as fit into `limit_bytes`; not for several threads at once.
 
-    Frames are held as they are, not copied. A frame of another size or type empties the ring, as one file
-    holds frames of one kind only.
+    Frames are held as they are, not copied. A frame of another size, type or lens empties the ring, as one
+    file holds frames of one kind only.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -50,4 +50,9 @@ class RawRing:
 
 
 def _alike(one: Frame, other: Frame) -> bool:
-    return one.image.shape == other.image.shape and one.image.dtype == other.image.dtype
+    return form_of(one) == form_of(other)
+
+
+def form_of(frame: Frame) -> tuple[object, ...]:
+    """What frames of one file have in common: size, type, lens."""
+    return frame.image.shape, frame.image.dtype, frame.lens
