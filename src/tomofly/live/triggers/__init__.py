@@ -1,0 +1,1 @@
+"""Triggers: rules on slices, projections and metrics that start captures by themselves."""
