@@ -1,0 +1,192 @@
+"""What is asked of a running live program, all through its PVs: screens and commands see the same thing."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from p4p.client.thread import Context, Disconnected, RemoteError
+
+from tomofly.live.records.pv import COMPUTED, PV, Record, Value
+from tomofly.live.records.scan_table import SCAN_TABLE
+from tomofly.live.records.stream_table import STREAM_TABLE
+from tomofly.model import BadInput, TomoflyError
+
+STATUS_NAME = "Status"
+ANSWER_S = 5.0
+SHORT_NAMES = {
+    "filter": "FilterType", "centre": "Center", "window": "WindowLength", "exposure": "ExposureTime",
+    "step": "RotationStep", "binning": "StreamBinning", "pre": "StreamPreCount", "frames": "StreamNumCapture",
+    "paganin": "Alpha", "rings": "RingRemoval",
+}  # fmt: skip
+"""Words that people use for PVs. Each PV has its own name as well, in any spelling: OrthoZ, ortho_z."""
+SAME_TO = 1e-9
+
+
+@dataclass(frozen=True)
+class Change:
+    """A PV and the value that it has taken."""
+
+    name: str
+    value: Value
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[_\-\s]", "", name).lower()
+
+
+def _settable() -> dict[str, tuple[bool, PV]]:
+    """Give what can be set: by plain name, whether it belongs to reconstruction, and its row."""
+    rows = [(False, pv) for pv in SCAN_TABLE] + [(True, pv) for pv in STREAM_TABLE]
+    named = {
+        _plain(pv.name): (stream, pv)
+        for stream, pv in rows
+        if pv.record not in COMPUTED and not pv.readback and pv.record is not Record.BUSY and not pv.command
+    }
+    return named | {_plain(short): named[_plain(full)] for short, full in SHORT_NAMES.items()}
+
+
+SETTABLE = _settable()
+
+
+def find_setting(name: str) -> tuple[bool, PV]:
+    """Find what a name means. Raises BadInput with the nearest name."""
+    found = SETTABLE.get(_plain(name))
+    if found is not None:
+        return found
+    rows = {_plain(pv.name): pv for pv in (*SCAN_TABLE, *STREAM_TABLE)}
+    if _plain(name) in rows:
+        raise BadInput(f"{rows[_plain(name)].name} cannot be set: it is shown or commanded, not a setting")
+    close = difflib.get_close_matches(_plain(name), SETTABLE, n=1)
+    do = (
+        f"Did you mean '{spelled(SETTABLE[close[0]][1].name)}'?" if close else "See docs: reference, live PVs"
+    )
+    raise BadInput(f"There is no setting '{name}'", do)
+
+
+def spelled(name: str) -> str:
+    """Spell a PV's name as commands do: OrthoZ as ortho_z."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class LiveClient:
+    """A client of one live program."""
+
+    def __init__(self, scan_prefix: str, stream_prefix: str, answer_s: float = ANSWER_S) -> None:
+        self.prefixes = (scan_prefix, stream_prefix)
+        self.answer_s = answer_s
+        self._context = Context("pva")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
+
+    def get(self, name: str, *, stream: bool) -> Any:
+        """Give a PV's value. Raises TomoflyError where nobody serves it."""
+        return self._get(self.prefixes[stream] + name)
+
+    def _get(self, full: str) -> Any:
+        try:
+            return self._context.get(full, timeout=self.answer_s)
+        except (TimeoutError, Disconnected, RemoteError) as error:
+            raise TomoflyError(
+                f"{full} does not answer",
+                "Check that `tomofly live run` is at work, its prefixes, and the EPICS_PVA_* variables here",
+            ) from error
+
+    def _text(self, name: str, *, stream: bool) -> str:
+        value = self.get(name, stream=stream)
+        return value if isinstance(value, str) else as_text(value)
+
+    def _put(self, full: str, value: Any, wait_s: float | None = None) -> None:
+        try:
+            limit = self.answer_s if wait_s is None else wait_s
+            self._context.put(full, value, timeout=limit, wait=wait_s is not None)
+        except (Disconnected, RemoteError) as error:
+            raise TomoflyError(f"{full} cannot be set: {error}") from error
+        except TimeoutError as error:
+            what = "does not answer" if wait_s is None else f"is not done after {wait_s:g} s"
+            raise TomoflyError(f"{full} {what}") from error
+
+    def set(self, assignments: Iterable[str]) -> list[Change]:
+        """Set `name=value` pairs: all are checked before the first is put. Raises TomoflyError."""
+        wanted = [self._checked(assignment) for assignment in assignments]
+        return [self._set(stream, pv, value) for stream, pv, value in wanted]
+
+    def _checked(self, assignment: str) -> tuple[bool, PV, Value]:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise BadInput(f"'{assignment}' is no setting", "Write it as name=value, such as center=512.5")
+        stream, pv = find_setting(name.strip())
+        return stream, pv, pv.checked(text.strip())
+
+    def _set(self, stream: bool, pv: PV, value: Value) -> Change:
+        full = self.prefixes[stream] + pv.name
+        self._put(full, _for_put(pv, value), wait_s=self.answer_s)
+        now = _from_get(pv, self._get(full))
+        if not _same(now, value):
+            why = self._text("StreamNotice", stream=stream)
+            said = why if pv.name in why else "somebody else has set it at the same time"
+            raise TomoflyError(f"{pv.name} is {pv.shown(now)}, not {pv.shown(value)}: {said}")
+        return Change(pv.name, pv.shown(value))
+
+    def capture(self, frames: int | None, pre: int | None, wait_s: float | None = None) -> str:
+        """Ask for a capture; with `wait_s`, wait for its file and give its path."""
+        wanted = [("frames", frames), ("pre", pre)]
+        self.set(f"{name}={value}" for name, value in wanted if value is not None)
+        return self._command("StreamCapture", wait_s, "FullFileName")
+
+    def retake(self, kind: str, wait_s: float | None = None) -> str:
+        """Ask for dark or flat fields to be taken anew. Raises TomoflyError where that is refused."""
+        return self._command(f"StreamRetake{kind.capitalize()}", wait_s, "StreamMessage")
+
+    def _command(self, name: str, wait_s: float | None, result: str) -> str:
+        """Put 1 to a busy PV. A refusal sets it back to 0 at once, and stands in the notice."""
+        before = self._text("StreamNotice", stream=False)
+        if int(self.get(name, stream=False)):
+            raise TomoflyError(f"{name} is under way already", "Wait for it, or put 0 to stop a capture")
+        self._put(self.prefixes[False] + name, 1, wait_s)
+        notice = self._text("StreamNotice", stream=False)
+        if notice != before and not int(self.get(name, stream=False)):
+            raise TomoflyError(notice)
+        return self._text(result, stream=False) if wait_s is not None else ""
+
+    def status(self) -> dict[str, Any]:
+        """Give the status document."""
+        document: dict[str, Any] = json.loads(str(self.get(STATUS_NAME, stream=True)))
+        return document
+
+
+def as_text(value: Any) -> str:
+    """Read the text of a waveform PV as PVAccess gives it."""
+    return bytes(np.asarray(value).astype(np.uint8)).split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _for_put(pv: PV, value: Value) -> Any:
+    if pv.record is Record.TEXT:
+        return np.frombuffer(str(value).encode() + b"\0", dtype=np.uint8)
+    return value
+
+
+def _from_get(pv: PV, value: Any) -> Value:
+    if pv.record is Record.TEXT:
+        return as_text(value)
+    if pv.record is Record.STRINGOUT:
+        return str(value)
+    return int(value) if pv.choices or pv.record is Record.LONGOUT else float(value)
+
+
+def _same(one: Value, other: Value) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return abs(one - other) <= SAME_TO * max(1.0, abs(other))
+
+
+def changes_told(changes: Iterable[Change]) -> Mapping[str, Value]:
+    """Give changes by the names that commands use."""
+    return {spelled(change.name): change.value for change in changes}

@@ -1,0 +1,84 @@
+"""The client: names that people use, refusals with a reason, all through PVs."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.conftest import ChannelAccess, Loopback, Serve, Server
+from tomofly.live.client import LiveClient, find_setting, spelled
+from tomofly.live.records.scan_table import SCAN_TABLE
+from tomofly.live.records.stream_table import STREAM_TABLE
+from tomofly.model import TomoflyError
+
+P, R = "cl:S:", "cl:R:"
+
+
+@pytest.fixture(scope="module")
+def server(serve: Serve) -> Server:
+    return serve("-m", "tests.live.records_server", P, R)
+
+
+@pytest.fixture
+def client(server: Server, epics: Loopback) -> Iterator[LiveClient]:
+    with LiveClient(P, R) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("name", "pv"),
+    [
+        ("center", "Center"), ("centre", "Center"), ("ortho_z", "OrthoZ"), ("OrthoZ", "OrthoZ"),
+        ("filter", "FilterType"), ("pixel_size", "PixelSize"), ("exposure", "ExposureTime"),
+        ("rot_x", "RotX"), ("window", "WindowLength"),
+    ],
+)  # fmt: skip
+def test_names_that_people_use(name: str, pv: str) -> None:
+    assert find_setting(name)[1].name == pv
+
+
+@pytest.mark.parametrize(
+    "pv", [pv for pv in (*SCAN_TABLE, *STREAM_TABLE) if pv.saved], ids=lambda pv: pv.name
+)
+def test_every_saved_setting_can_be_set_as_it_is_spelled(pv) -> None:  # type: ignore[no-untyped-def]
+    assert find_setting(spelled(pv.name))[1].name == pv.name
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("centr=5", "Did you mean 'cent"),
+        ("recon_time=1", "cannot be set"),
+        ("center", "name=value"),
+        ("center=nan", "Center cannot be nan"),
+        ("center=wide", "Center cannot be 'wide'"),
+        ("ortho_z=-1", "Legal is from 0 to 2448"),
+        ("ortho_z=1.5", "whole number"),
+        ("filter=Blackman", "Legal are: Parzen"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_put(assignment: str, message: str) -> None:
+    with LiveClient("nobody:", "there:") as client, pytest.raises(TomoflyError) as error:
+        client.set(["rot_x=5", assignment])
+    assert message in str(error.value)
+
+
+def test_settings_arrive(client: LiveClient, ca: ChannelAccess) -> None:
+    changes = client.set(["center=512.5", "ortho_z=300", "filter=ramp", "file_name=sample 7", "step=0.25"])
+    assert [change.value for change in changes] == [512.5, 300, "Ramp", "sample 7", 0.25]
+    assert ca.get(R + "Center") == 512.5
+    assert ca.get(R + "FilterType") == 2
+    assert ca.text(P + "FileName") == "sample 7"
+
+
+def test_nobody_there_is_said() -> None:
+    with (
+        LiveClient("nobody:", "there:", answer_s=0.5) as client,
+        pytest.raises(TomoflyError, match="tomofly live run"),
+    ):
+        client.status()
+
+
+def test_a_command_that_is_under_way_is_not_asked_for_again(client: LiveClient) -> None:
+    client.capture(frames=10, pre=5)
+    with pytest.raises(TomoflyError, match="under way already"):
+        client.capture(frames=None, pre=None)
