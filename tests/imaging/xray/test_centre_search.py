@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.imaging.xray.discs import SCENE, Disc, project
-from tomofly.imaging.xray.centre_search import centre_by_pair, half_turn, opposite_pairs, search_centre
+from tomofly.imaging.xray.centre_search import half_turn, opposite_pairs, search_centre
 
 FloatArray = npt.NDArray[np.float32]
 ANGLES = np.deg2rad(np.arange(0, 180, 1.5))
@@ -48,34 +48,22 @@ def test_nothing_to_see_and_nowhere_to_look_are_refused() -> None:
         search_centre(_sinograms(70.0), guess=2.0, half_width=1.0)
 
 
-@pytest.mark.parametrize("centre", [70.0, 64.25, 77.6])
-def test_two_opposite_projections_show_the_axis(centre: float) -> None:
-    first = np.concatenate(
-        [project(SCENE, np.array([0.4]), 141, centre), project(SCENE[1:], np.array([0.4]), 141, centre)]
-    )
-    turned = np.array([0.4 + np.pi])
-    second = np.concatenate([project(SCENE, turned, 141, centre), project(SCENE[1:], turned, 141, centre)])
-    pixel, correlation = centre_by_pair(first, second)
-    assert pixel == pytest.approx(centre, abs=0.2)
-    assert correlation > 0.9
-
-
 def test_opposite_projections_are_found_in_any_order_of_angles() -> None:
-    angles = np.random.default_rng(2).permutation(np.arange(72)) * np.deg2rad(5)
+    angles = np.random.default_rng(2).permutation(np.arange(72)) * 5.0
     pairs = opposite_pairs(angles, 1e-6, 6)
     assert 4 <= len(pairs) <= 6
-    assert all(abs(abs(angles[a] - angles[b]) - np.pi) < 1e-6 for a, b in pairs)
-    assert opposite_pairs(ANGLES, 1e-3, 5) == []
+    assert all(abs(abs(angles[a] - angles[b]) - 180) < 1e-6 for a, b in pairs)
+    assert opposite_pairs(np.rad2deg(ANGLES), 0.1, 5) == []
 
 
 @pytest.mark.parametrize("degrees", [np.arange(0, 180, 2.0), np.arange(-90, 91, 2.0), np.arange(360, 0, -2.0),
                                      np.arange(200) * 137.508])  # fmt: skip
 def test_half_a_turn_is_chosen_of_any_scan(degrees: npt.NDArray[np.float64]) -> None:
-    chosen = half_turn(np.deg2rad(degrees))
+    chosen = half_turn(degrees)
     assert chosen is not None
     turned = np.mod(degrees[chosen] - degrees.min(), 360)
     assert (np.diff(turned) > 0).all() and turned.max() < 180 and len(chosen) >= 88
 
 
 def test_a_missing_wedge_has_no_half_turn() -> None:
-    assert half_turn(np.deg2rad(np.arange(0, 120, 1.0))) is None
+    assert half_turn(np.arange(0, 120, 1.0)) is None

@@ -9,8 +9,8 @@ import scipy.fft
 from numba import njit
 
 from tomofly.imaging.side_by_side import for_each
+from tomofly.imaging.xray.angular_weights import angular_weights
 from tomofly.imaging.xray.filters import padded_length
-from tomofly.imaging.xray.sinogram import angular_weights
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -23,7 +23,7 @@ _ANGLES = 16
 
 def back_project_slices(
     projections: FloatArray,
-    angles: npt.ArrayLike,
+    angles_deg: npt.ArrayLike,
     centre: float,
     response: npt.NDArray[np.floating],
     *,
@@ -32,19 +32,19 @@ def back_project_slices(
 ) -> FloatArray:
     """Reconstruct slices (slice, y, x), in the inverse of a pixel, from absorption (angle, slice, s).
 
-    ``angles`` in radians, any order and range. ``centre`` is the detector pixel (0: the middle of the first)
+    ``angles_deg`` in any order and range. ``centre`` is the detector pixel (0: the middle of the first)
     onto which the axis projects. ``response`` is that of the filter at the frequencies of ``rfft`` of
     ``padded_length(width)``. Beyond the ends of the detector there is nothing. Raises ValueError for numbers
     that make no slice.
     """
-    theta = np.asarray(angles, np.float64)
+    theta = np.deg2rad(np.asarray(angles_deg, np.float64))
     count, slices, width = projections.shape
     if theta.shape != (count,) or response.shape != (padded_length(width) // 2 + 1,):
         raise ValueError("as many angles as projections, and a response of the padded width, are needed")
     if not (np.isfinite(theta).all() and np.isfinite(centre)):
         raise ValueError("angles and centre must be numbers")
     result = np.empty((slices, width, width), np.float32) if out is None else out
-    weights = angular_weights(theta)
+    weights = angular_weights(angles_deg)
     cosines, sines = np.cos(theta).astype(np.float32), np.sin(theta).astype(np.float32)
     per_side = -(-width // _TILE)
     for first in range(0, slices, SLICES):

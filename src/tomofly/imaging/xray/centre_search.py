@@ -39,9 +39,9 @@ class Centre:
     spread_px: float
 
 
-def half_turn(angles: npt.ArrayLike) -> npt.NDArray[np.intp] | None:
-    """Choose the projections of one half turn, in order, of angles in radians; None where there is none."""
-    theta = np.asarray(angles, np.float64)
+def half_turn(angles_deg: npt.ArrayLike) -> npt.NDArray[np.intp] | None:
+    """Choose the projections of one half turn, in the order of angles; None where there is none."""
+    theta = np.deg2rad(np.asarray(angles_deg, np.float64))
     span = float(np.ptp(theta))
     if span < _LEAST_COVERAGE:
         return None
@@ -90,34 +90,14 @@ def search_centre(
     )
 
 
-def centre_by_pair(first: FloatArray, opposite: FloatArray) -> tuple[float, float]:
-    """Find the axis from two projections (y, s) half a turn apart; give pixel and correlation (-1 to 1).
-
-    The second, mirrored, is the first shifted by twice the distance of the axis from the middle.
-    """
-    width = first.shape[1]
-    padded = int(scipy.fft.next_fast_len(2 * width, real=True))
-    a, b = first - first.mean(axis=1, keepdims=True), opposite[:, ::-1]
-    b = b - b.mean(axis=1, keepdims=True)
-    spectra = scipy.fft.rfft(a, padded, axis=1) * scipy.fft.rfft(b, padded, axis=1).conj()
-    correlation = scipy.fft.irfft(spectra.sum(axis=0), padded)
-    peak = int(np.argmax(correlation))
-    left, middle, right = (float(correlation[(peak + step) % padded]) for step in (-1, 0, 1))
-    curvature = left - 2 * middle + right
-    shift = peak + (0.5 * (left - right) / curvature if curvature < 0 else 0.0)
-    shift -= padded if shift > padded / 2 else 0
-    norm = float(np.sqrt((a.astype(np.float64) ** 2).sum() * (b.astype(np.float64) ** 2).sum()))
-    return (width - 1 + shift) / 2, middle / norm if norm > 0 else 0.0
-
-
-def opposite_pairs(angles: npt.ArrayLike, within: float, most: int) -> list[tuple[int, int]]:
-    """Find projections half a turn apart, of angles in radians: some pairs, spread over the scan."""
-    theta = np.asarray(angles, np.float64)
+def opposite_pairs(angles_deg: npt.ArrayLike, within_deg: float, most: int) -> list[tuple[int, int]]:
+    """Find projections half a turn apart: some pairs, spread over the scan."""
+    theta = np.asarray(angles_deg, np.float64)
     pairs = []
     for first in range(len(theta)):
-        away = np.abs(np.mod(theta - theta[first], 2 * np.pi) - np.pi)
+        away = np.abs(np.mod(theta - theta[first], 360) - 180)
         second = int(np.argmin(away))
-        if first < second and away[second] <= within:
+        if first < second and away[second] <= within_deg:
             pairs.append((first, second))
     return [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, most).astype(int))] if pairs else []
 

@@ -14,8 +14,8 @@ import scipy.fft
 from numba import njit
 
 from tomofly.imaging.side_by_side import for_each
+from tomofly.imaging.xray.angular_weights import angular_weights
 from tomofly.imaging.xray.filters import padded_length
-from tomofly.imaging.xray.sinogram import angular_weights
 
 FloatArray = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
@@ -51,15 +51,15 @@ class GriddingPlan:
 
 
 def plan_gridding(
-    angles: npt.ArrayLike, width: int, centre: float, response: npt.NDArray[np.floating]
+    angles_deg: npt.ArrayLike, width: int, centre: float, response: npt.NDArray[np.floating]
 ) -> GriddingPlan:
-    """Prepare for slices of width x width pixels from projections at ``angles`` (radians, in any order).
+    """Prepare for slices of width x width pixels from projections at ``angles_deg``, in any order.
 
     ``centre`` is the detector pixel (0: the middle of the first) onto which the axis projects; ``response``
     is that of the filter at the frequencies of ``rfft`` of ``padded_length(width)``, as ``filter_response``
     gives it. Raises ValueError for numbers that make no slice.
     """
-    theta = np.asarray(angles, np.float64)
+    theta = np.deg2rad(np.asarray(angles_deg, np.float64))
     padded = padded_length(width)
     if response.shape != (padded // 2 + 1,):
         raise ValueError(
@@ -79,7 +79,7 @@ def plan_gridding(
         side=side,
         cosines=np.cos(theta).astype(np.float32),
         sines=np.sin(theta).astype(np.float32),
-        weights=angular_weights(theta).astype(np.float32),
+        weights=angular_weights(angles_deg).astype(np.float32),
         multiplier=multiplier.astype(np.complex64),
         kernel=_kernel_table(side / width),
         taper=_taper(width, side),
