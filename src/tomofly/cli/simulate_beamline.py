@@ -1,4 +1,4 @@
-"""``tomofly simulate scan``: X-ray tomography with known truth."""
+"""``tomofly simulate scan`` and ``beamline``: X-ray tomography with known truth."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +10,7 @@ from tomofly.cli.output import tell
 
 if TYPE_CHECKING:
     from tomofly.simulate.beamline import BeamlineConfig
+    from tomofly.simulate.beamline.replay import RecordedScan
 
 SizeOption = Annotated[str, typer.Option("--size", help="Pixels of the camera, height x width")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from this")]
@@ -25,6 +26,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Another number of the beamline: name=value")
 ]
 Pattern = Literal["continuous", "back-and-forth", "interlaced", "golden"]
+PatternOrNone = Literal["none", "continuous", "back-and-forth", "interlaced", "golden"]
+Codec = Literal["none", "lz4", "bslz4", "blosc"]
+Dropping = Literal["none", "random", "periodic", "burst"]
 
 
 def scan(
@@ -61,6 +65,92 @@ def scan(
             f"The scan {path} cannot be written: {error}", "Name another place with --out"
         ) from error
     tell(f"wrote {path} ({projections} projections, centre {truth.centre_px:.3f} px)")
+
+
+def beamline(
+    prefix: Annotated[str, typer.Option(help="Prefix of motors, shutters, optics and Sim:")] = "2bmb:",
+    camera_prefix: Annotated[str, typer.Option(help="Prefix of the camera")] = "2bmSP2:",
+    frame_type_pv: Annotated[
+        str | None,
+        typer.Option(help="PV (Channel Access) that says what frames are; default: the camera's own"),
+    ] = None,
+    size: SizeOption = "256x256",
+    rate: Annotated[float, typer.Option(min=0.001, help="Frames per second")] = 50.0,
+    exposure: Annotated[
+        float | None, typer.Option(min=0.00001, help="Exposure, s; default: 10 ms, or what the rate leaves")
+    ] = None,
+    dtype: Annotated[
+        Literal["uint8", "uint16", "float32"] | None,
+        typer.Option(help="Number type of the pixels; default: uint16, or that of the scan replayed"),
+    ] = None,
+    codec: Annotated[Codec, typer.Option(help="Compression of the frames")] = "none",
+    pattern: Annotated[
+        PatternOrNone, typer.Option(help="How the stage turns by itself; none: as its PVs are told")
+    ] = "continuous",
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Degrees per second; default: 360 frames in half a turn")
+    ] = None,
+    acquire: Annotated[bool, typer.Option(help="Take frames from the start on")] = True,
+    event_after: EventOption = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Send a recorded scan: a Data Exchange file, or a folder of TIFF files"),
+    ] = None,
+    drop: Annotated[
+        Literal["none", "random", "periodic", "burst"], typer.Option(help="Lose frames")
+    ] = "none",
+    drop_share: Annotated[float, typer.Option(min=0, max=1, help="Probability of random losses")] = 0.01,
+    drop_period: Annotated[int, typer.Option(min=1, help="Frames from loss to loss")] = 100,
+    wrap16: Annotated[bool, typer.Option(help="Ids of 16 bits")] = False,
+    first_id: Annotated[int, typer.Option(min=0, help="Id of the first frame")] = 1,
+    truth: Annotated[Path | None, typer.Option(help="File for the truth, kept up to date")] = None,
+    ca_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of Channel Access")] = None,
+    pva_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of PVAccess")] = None,
+    network: Annotated[bool, typer.Option(help="Serve the network, not only this computer")] = False,
+    centre: CentreOption = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+) -> None:
+    """Be a tomography beamline in EPICS: stages, shutter and camera, until SIGINT or SIGTERM."""
+    from tomofly.simulate.beamline.beamline import StartOptions
+    from tomofly.simulate.beamline.faults import Wishes
+    from tomofly.simulate.beamline.names import Names
+    from tomofly.simulate.beamline.server import run_beamline, settle_network
+
+    recorded = _recorded(replay)
+    if recorded is not None:
+        height, width = recorded.projections.shape[1:]
+        size, dtype = f"{height}x{width}", dtype or _pixel_type(recorded)
+    more = [f"exposure_s={exposure or min(0.01, 1 / rate)}", *(set_ or [])]
+    config = beamline_config(size, dtype or "uint16", centre, event_after, seed, more)
+    options = StartOptions(
+        rate_hz=rate,
+        pattern=pattern,
+        speed_deg_s=speed,
+        acquire=acquire,
+        recorded=recorded,
+        wishes=Wishes(
+            drop=drop, drop_share=drop_share, drop_period=drop_period, wrap_16_bits=wrap16, codec=codec
+        ),
+        first_id=first_id,
+        truth=None if truth is None else truth.expanduser().absolute(),
+    )
+    settle_network(ca_port, pva_port, everywhere=network)
+    run_beamline(config, options, Names(prefix, camera_prefix, frame_type_pv), tell)
+
+
+def _recorded(replay: Path | None) -> "RecordedScan | None":
+    """Read the scan to be replayed, if there is one."""
+    from tomofly.simulate.beamline.replay import read_recorded
+
+    return None if replay is None else read_recorded(replay.expanduser())
+
+
+def _pixel_type(recorded: "RecordedScan") -> Literal["uint8", "uint16", "float32"]:
+    """The camera's number type for a recording; what the camera has none for is sent as float32."""
+    if recorded.projections.dtype == "uint8":
+        return "uint8"
+    return "uint16" if recorded.projections.dtype == "uint16" else "float32"
 
 
 def beamline_config(

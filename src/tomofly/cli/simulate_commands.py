@@ -24,6 +24,7 @@ app = typer.Typer(help="Write data as an instrument does, with the truth beside 
 
 
 app.command("scan")(simulate_beamline.scan)
+app.command("beamline")(simulate_beamline.beamline)
 
 
 @app.callback()
