@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tomofly.imaging.xray.filters import FilterName
 from tomofly.model.errors import BadInput
 
-# What changes how a projection is prepared: in effect for projections yet to come, as the ring keeps none raw.
+# What changes how a projection is prepared: in effect for those yet to come, as the ring keeps none raw.
 PREPARATION = frozenset({"dezinger", "ring_removal", "energy_kev", "distance_mm", "alpha", "pixel_size_um"})
 # What changes which projections are kept.
 WINDOW = frozenset({"window_turns", "angular_step_deg"})
@@ -19,29 +19,45 @@ class LiveParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    centre: float | None = Field(None, description="Column of the rotation axis; none: the middle, or found")
-    auto_centre: bool = Field(False, description="Take over the centre that is found, where it is certain")
-    filter: FilterName = Field("parzen", description="Filter of back-projection")
-    dezinger: int = Field(0, ge=0, le=4, description="Radius of outlier removal: 0 (off), 2, 3 or 4")
-    ring_removal: bool = Field(False, description="Take off what all projections show in the same pixel")
-    energy_kev: float = Field(20.0, ge=1, le=1000, description="Photon energy in keV, for phase retrieval")
-    distance_mm: float = Field(100.0, ge=0, le=100_000, description="Sample to detector, for phase retrieval")
-    alpha: float = Field(0.0, ge=0, le=1e6, description="δ/β of the sample; 0: no phase retrieval")
+    centre: float | None = Field(
+        default=None, description="Column of the rotation axis; none: the middle, or found"
+    )
+    auto_centre: bool = Field(
+        default=False, description="Take over the centre that is found, where it is certain"
+    )
+    filter: FilterName = Field(default="parzen", description="Filter of back-projection")
+    dezinger: int = Field(default=0, ge=0, le=4, description="Radius of outlier removal: 0 (off), 2, 3 or 4")
+    ring_removal: bool = Field(
+        default=False, description="Take off what all projections show in the same pixel"
+    )
+    energy_kev: float = Field(
+        default=20.0, ge=1, le=1000, description="Photon energy in keV, for phase retrieval"
+    )
+    distance_mm: float = Field(
+        default=100.0, ge=0, le=100_000, description="Sample to detector, for phase retrieval"
+    )
+    alpha: float = Field(default=0.0, ge=0, le=1e6, description="δ/β of the sample; 0: no phase retrieval")
     pixel_size_um: float | None = Field(
-        None, gt=0, le=10_000, description="Pixel size; none: values per pixel"
+        default=None, gt=0, le=10_000, description="Pixel size; none: values per pixel"
     )
-    ortho_x: int | None = Field(None, ge=0, description="x of the slice across x; none: the middle")
-    ortho_y: int | None = Field(None, ge=0, description="y of the slice across y; none: the middle")
+    ortho_x: int | None = Field(default=None, ge=0, description="x of the slice across x; none: the middle")
+    ortho_y: int | None = Field(default=None, ge=0, description="y of the slice across y; none: the middle")
     ortho_z: int | None = Field(
-        None, ge=0, description="Row of the horizontal slice; none: the middle"
+        default=None, ge=0, description="Row of the horizontal slice; none: the middle"
     )
-    rot_x: float = Field(0.0, ge=-180, le=180, description="Spin of the x slice about the axis, in degrees")
-    rot_y: float = Field(0.0, ge=-180, le=180, description="Spin of the y slice about the axis, in degrees")
-    rot_z: float = Field(0.0, ge=-80, le=80, description="Tilt of the z slice about y, in degrees")
+    rot_x: float = Field(
+        default=0.0, ge=-180, le=180, description="Spin of the x slice about the axis, in degrees"
+    )
+    rot_y: float = Field(
+        default=0.0, ge=-180, le=180, description="Spin of the y slice about the axis, in degrees"
+    )
+    rot_z: float = Field(default=0.0, ge=-80, le=80, description="Tilt of the z slice about y, in degrees")
     window_turns: float = Field(
-        0.5, ge=0.01, le=16, description="Turns that make a slice; 0.5 is 180 degrees"
+        default=0.5, ge=0.01, le=16, description="Turns that make a slice; 0.5 is 180 degrees"
     )
-    angular_step_deg: float | None = Field(None, gt=0, le=30, description="Step; none: found from the frames")
+    angular_step_deg: float | None = Field(
+        default=None, gt=0, le=30, description="Step; none: found from the frames"
+    )
 
     def changed(self, values: Mapping[str, Any]) -> "LiveParameters":
         """Give these parameters with some changed; raises BadInput telling which value is refused and why."""

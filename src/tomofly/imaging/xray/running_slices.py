@@ -38,7 +38,7 @@ class Window:
     angle_deg: Float64Array
     weight: Float64Array
 
-    def views(self, plan: SlicePlan, chosen: npt.NDArray[np.bool_] | slice = slice(None)) -> Views:
+    def views(self, plan: SlicePlan, chosen: IntArray | slice = slice(None)) -> Views:
         """Give the projections, or some of them, as views of a plan."""
         return Views(self.slots[chosen], self.angle_deg[chosen], self.weight[chosen], plan.centre, plan.size)
 
