@@ -15,6 +15,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from tomofly.formats.star import read_star
+from tomofly.model import TomoflyError
 from tomofly.services.exports.export import Export, SafeNames
 from tomofly.services.session_api import Session
 from tomofly.simulate import SpaMicroscope, write_session
@@ -69,9 +70,29 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Export]:
         )  # fmt: skip
         summary = session.run()
         assert (summary["done"], summary["failed"]) == (2, 0), summary["failures"]
+        check_another_threshold(session, root)
         yield session.export(root / "export", particles=True)
         session.close()
         gc.collect()
+
+
+def check_another_threshold(session: Session, root: Path) -> None:
+    """Scores are kept, so that a threshold moves without running anything."""
+
+    def picked(name: str, threshold: float | None) -> pd.DataFrame:
+        done = session.export(root / name, threshold=threshold)
+        return pd.concat(
+            read_star(path)[""] for path in sorted(done.folder.glob("Micrographs/*_autopick.star"))
+        )
+
+    own, candidates = picked("own", None), [*(root / "session" / "picks").rglob("*_candidates.csv")]
+    scores = np.concatenate([pd.read_csv(path)["score"] for path in candidates])
+    assert len(candidates) == 2
+    lowest, middle = float(own["rlnAutopickFigureOfMerit"].min()), float(np.median(scores))
+    pd.testing.assert_frame_equal(picked("same", lowest - 1e-4), own, rtol=1e-5)
+    assert len(picked("half", middle)) == np.count_nonzero(scores >= middle)
+    with pytest.raises(TomoflyError, match=r"picks.keep_threshold=.* were not kept"):
+        picked("none", 0.01)
 
 
 @pytest.mark.slow

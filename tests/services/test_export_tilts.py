@@ -27,6 +27,7 @@ from tests.services.tilt_products import (
     bead_in,
     tilt_session,
 )
+from tomofly.model import TomoflyError
 from tomofly.services.exports.export import Export, ExportOptions, export_session
 from tomofly.services.home import Home
 
@@ -115,6 +116,28 @@ def test_a_picked_bead_through_relion_4(home: Home, tmp_path: Path, volume_zyx: 
         matrix = np.array([json.loads(getattr(row, f"rlnTomoProj{axis}")) for axis in "XYZW"])
         image = image_at(done.folder, f"{section}@{blocks['global'].rlnTomoTiltSeriesName[0]}")
         assert bead_in(image) == pytest.approx((matrix @ at)[:2], abs=0.02)
+
+
+@EVEN_AND_ODD
+def test_another_threshold_moves_nothing_but_the_number(
+    home: Home, tmp_path: Path, volume_zyx: tuple[int, int, int]
+) -> None:
+    tilt_session(home, tmp_path / "session", [Specimen(volume_zyx=volume_zyx)])
+    columns = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+
+    def particles(threshold: float | None) -> pd.DataFrame:
+        options = ExportOptions("relion", threshold=threshold)
+        done = export_session(home, "tilts", tmp_path / f"{threshold}", options)
+        return starfile.read(done.folder / "particles.star", always_dict=True)["particles"]
+
+    picked, high, low = particles(None), particles(9.0), particles(4.0)
+    assert (len(picked), len(high), len(low)) == (1, 1, 2)
+    np.testing.assert_allclose(high[columns], picked[columns], atol=1e-3)
+    np.testing.assert_allclose(low[columns][:1], picked[columns], atol=1e-3)
+    step = np.diff(low[columns].to_numpy(), axis=0)[0]
+    np.testing.assert_allclose(step, np.array([3, -2, 1]) * PIXEL, atol=1e-3)
+    with pytest.raises(TomoflyError, match=r"tomogram_picks.keep_threshold=3 were not kept"):
+        particles(1.0)
 
 
 def relion5_bead(tomogram: pd.Series, row: pd.Series, bead_angstrom: np.ndarray) -> np.ndarray:

@@ -187,7 +187,12 @@ def _add_picks(connection: Connection, session: int, item: int, folder: Path, sp
     table = coordinate_table(TomogramPicks(index[None, ::-1], np.array([9.5]), 3.0), record)
     path = f"tomogram_picks/{specimen.name}_picks.star"
     starfile.write({"particles": table}, _file(folder / path))
-    _task(connection, session, item, "tomogram_picks", {"coordinates": path}, specimen)
+    candidates = f"tomogram_picks/{specimen.name}_candidates.csv"
+    x, y, z = index
+    lines = ["x_voxel,y_voxel,z_voxel,score", f"{x},{y},{z},9.5", f"{x + 3},{y - 2},{z + 1},4.5"]
+    _file(folder / candidates).write_text("\n".join(lines) + "\n")
+    products = {"coordinates": path, "candidates": candidates}
+    _task(connection, session, item, "tomogram_picks", products, specimen)
 
 
 def _key(specimen: Specimen, n: int) -> str:

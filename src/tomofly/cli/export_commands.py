@@ -24,6 +24,10 @@ def export(
             "--full-stacks", help="Stacks of tilts at full size, not as the session aligned its series"
         ),
     ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Take all candidates that score so high, not the session's picks; nothing is run"),
+    ] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of linking to them")] = False,
     json: JsonOption = False,
     home: HomeOption = None,
@@ -32,7 +36,9 @@ def export(
     from tomofly.services.exports.export import ExportOptions, checked_format, export_session
     from tomofly.services.home import open_home
 
-    options = ExportOptions(checked_format(format), tuple(filter or ()), particles, copy, full_stacks)
+    options = ExportOptions(
+        checked_format(format), tuple(filter or ()), particles, copy, full_stacks, threshold
+    )
     done = export_session(open_home(home), session, out, options)
     if json:
         write_json(done.as_json())

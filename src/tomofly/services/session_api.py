@@ -169,9 +169,15 @@ class Session:
         particles: bool = False,
         copy_files: bool = False,
         full_stacks: bool = False,
+        threshold: float | None = None,
     ) -> Export:
-        """Export for other programs (see ``Format``), or as tables (``csv``, ``json``)."""
-        options = ExportOptions(checked_format(format), tuple(filters), particles, copy_files, full_stacks)
+        """Export for other programs (see ``Format``), or as tables (``csv``, ``json``).
+
+        ``threshold``: take all candidates that score so high, instead of the session's picks.
+        """
+        options = ExportOptions(
+            checked_format(format), tuple(filters), particles, copy_files, full_stacks, threshold
+        )
         return export_session(self._home, self.name, out, options)
 
     def close(self) -> None:

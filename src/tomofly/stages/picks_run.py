@@ -86,7 +86,7 @@ def _write(
         "candidates": ctx.new_file("_candidates.csv"),
         "exclusion": ctx.new_file("_exclusion.mrc"),
     }
-    write_star(products["coordinates"], {"": coordinate_table(picks)})
+    write_star(products["coordinates"], {"": coordinate_table(picks.position_yx_px, picks.score)})
     table = pd.DataFrame(
         {
             "x_px": candidates.position_yx_px[:, 1],
@@ -100,18 +100,18 @@ def _write(
     return products
 
 
-def coordinate_table(picks: Picks) -> pd.DataFrame:
-    """Coordinates and scores under RELION's labels; (0, 0) is the centre of the first pixel for both.
+def coordinate_table(position_yx_px: npt.ArrayLike, score: npt.ArrayLike) -> pd.DataFrame:
+    """Coordinates (pick, 2) and scores (pick,) under RELION's labels.
 
-    RELION cuts fractions off where it extracts, which would move particles by half a pixel on average, so
-    the nearest whole pixels are given.
+    For both, (0, 0) is the centre of the first pixel. RELION cuts fractions off where it extracts, which
+    would move particles by half a pixel on average, so the nearest whole pixels are given.
     """
-    pixel = whole_pixel(picks.position_yx_px).astype(np.float64)
+    pixel = whole_pixel(np.asarray(position_yx_px, np.float64)).astype(np.float64)
     return pd.DataFrame(
         {
             "rlnCoordinateX": pixel[:, 1],
             "rlnCoordinateY": pixel[:, 0],
-            "rlnAutopickFigureOfMerit": picks.score.astype(np.float64),
+            "rlnAutopickFigureOfMerit": np.asarray(score, np.float64),
         }
     )
 

@@ -39,7 +39,8 @@ class ExportOptions:
     """What to export: the format, which items, and whether to copy images or link to them.
 
     ``particles``: also cut out the particles of micrographs. ``full_stacks``: stacks of tilts have the pixels
-    of the motion-corrected tilts, not those that the session aligned its series with.
+    of the motion-corrected tilts, not those that the session aligned its series with. ``threshold``: take the
+    candidates that score so high, instead of the session's picks.
     """
 
     format: Format = "relion"
@@ -47,6 +48,7 @@ class ExportOptions:
     particles: bool = False
     copy_files: bool = False
     full_stacks: bool = False
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,12 +184,33 @@ def export_session(
         settings = settings_in_force(connection, scope.session, scope.workflow)
     with staged_export(target) as part:
         draft = Draft(scope, settings, options, part, target, SafeNames())
+        _check_threshold(draft)
         write(home, draft)
         _write_settings(draft)
     if draft.items == 0:
         why = "No item passed the filter" if draft.left_out == 0 else "No item has anything to export yet"
         draft.note(f"{why}: the export is empty")
     return draft.finished()
+
+
+def _check_threshold(draft: Draft) -> None:
+    """Refuse a threshold below which no candidates have been kept."""
+    threshold = draft.options.threshold
+    if threshold is None:
+        return
+    picking = [s.name for s in draft.scope.workflow.stages if "keep_threshold" in s.params.model_fields]
+    if not picking:
+        raise TomoflyError(
+            f"Sessions of kind {draft.scope.session.kind} pick nothing", "Leave the threshold out"
+        )
+    for stage in picking:
+        lowest = draft.section(stage).keep_threshold
+        if threshold < lowest:
+            raise TomoflyError(
+                f"Candidates that score less than {stage}.keep_threshold={lowest:g} were not kept, so that "
+                f"none can be exported from {threshold:g} on",
+                f"Set {stage}.keep_threshold lower and restart the session, or choose {lowest:g} at least",
+            )
 
 
 def exported_items(home: Home, draft: Draft) -> Iterator[BrowsedItem]:
@@ -200,6 +223,7 @@ def exported_items(home: Home, draft: Draft) -> Iterator[BrowsedItem]:
             "session": draft.scope.session.name,
             "kind": draft.scope.session.kind,
             "filters": list(draft.options.filters),
+            "threshold": draft.options.threshold,
             "stages": _stage_versions(draft.scope.workflow),
         }
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "items": [')

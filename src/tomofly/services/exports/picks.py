@@ -11,6 +11,7 @@ from tomofly.formats.star import read_star
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord
 from tomofly.services.exports.export import Draft
 from tomofly.services.exports.series import ExportedSeries, is_done
+from tomofly.services.exports.threshold import candidates_above
 from tomofly.store.browse import BrowsedItem
 
 CENTRED = ("rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst")
@@ -33,11 +34,15 @@ def picks_of(draft: Draft, item: BrowsedItem, tomogram: MrcLayout | None) -> Pic
     path = item.products.get(("tomogram_picks", "coordinates"))
     if path is None or tomogram is None or not is_done(item, "tomogram_picks"):
         return Picks(np.empty((0, 3)), np.empty(0))
+    size = np.array([tomogram.shape_yx[1], tomogram.shape_yx[0], tomogram.sections])
+    voxel = tomogram.pixel_size_angstrom or 1.0
+    if (threshold := draft.options.threshold) is not None:
+        kept = candidates_above(draft, item, "tomogram_picks", threshold)
+        at = kept[["x_voxel", "y_voxel", "z_voxel"]].to_numpy(np.float64) - size // 2
+        return Picks(at * voxel, kept["score"].to_numpy(np.float64))
     table = next(iter(read_star(draft.scope.folder / path).values()))
     if not isinstance(table, pd.DataFrame) or not len(table):
         return Picks(np.empty((0, 3)), np.empty(0))
-    size = np.array([tomogram.shape_yx[1], tomogram.shape_yx[0], tomogram.sections])
-    voxel = tomogram.pixel_size_angstrom or 1.0
     at = table[list(CENTRED)].to_numpy(np.float64) + (size / 2 - size // 2) * voxel
     return Picks(at, table[SCORE].to_numpy(np.float64))
 

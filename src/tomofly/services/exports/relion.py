@@ -20,7 +20,9 @@ from tomofly.imaging.particle_size import diameter_range
 from tomofly.model import TomoflyError
 from tomofly.services.exports.export import Draft
 from tomofly.services.exports.motion import write_motion
+from tomofly.services.exports.threshold import candidates_above
 from tomofly.stages.extract_run import BACKGROUND_DIAMETERS, LARGEST_BACKGROUND, box_sizes
+from tomofly.stages.picks_run import coordinate_table
 from tomofly.store.browse import BrowsedItem
 
 HALF_FLOATS = 12
@@ -138,6 +140,9 @@ def _add_picks(draft: Draft, tables: _Tables, item: BrowsedItem, name: str, row:
 
 
 def _coordinates(draft: Draft, item: BrowsedItem) -> pd.DataFrame:
+    if (threshold := draft.options.threshold) is not None:
+        kept = candidates_above(draft, item, "picks", threshold)
+        return coordinate_table(kept[["y_px", "x_px"]], kept["score"])
     blocks = read_star(draft.scope.folder / item.products["picks", "coordinates"])
     table = next(iter(blocks.values()))
     if not isinstance(table, pd.DataFrame):
