@@ -9,7 +9,7 @@ from tomofly.cli.options import HomeOption, JsonOption, SetOption
 
 
 def run(
-    kind: Annotated[str, typer.Argument(help="Kind of session: spa, tomo, or one of another package")],
+    kind: Annotated[str, typer.Argument(help="Kind of session: spa, tomo, xct, or one of another package")],
     source: Annotated[
         str, typer.Option(help="Files to watch, such as '/data/**/*.tiff'", show_default=False)
     ],

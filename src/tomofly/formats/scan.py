@@ -1,8 +1,8 @@
 """One view of an X-ray scan, whatever the file: projections, flats and darks by rows, with their angles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,26 @@ class ScanRows:
         """Give rows of projections (angle, y, x); ``some`` of them by their place in ``angles_deg``."""
         return self._rows(self._scan.projections, first_row, last_row, some, out)
 
-    def frames(self, frames: FrameSet, first_row: int, last_row: int) -> npt.NDArray[Any]:
+    def frames(
+        self, frames: FrameSet, first_row: int, last_row: int, some: slice = slice(None)
+    ) -> npt.NDArray[Any]:
         """Give rows of flats or darks (frame, y, x)."""
-        return self._rows(frames, first_row, last_row, slice(None), None)
+        return self._rows(frames, first_row, last_row, some, None)
+
+    def single_rows(self, rows: Sequence[int], chosen: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """Give single rows (row, angle, x) of the projections with these places in ``angles_deg``."""
+        count, (height, width) = len(chosen), self._scan.shape_yx
+        found = np.empty((len(rows), count, width), self._scan.dtype)
+        if not self._scan.packed:
+            projections = replace(self._scan.projections, frames=self._scan.projections.frames[chosen])
+            for n, row in enumerate(rows):
+                found[n] = self._rows(projections, row, row + 1, slice(None), None)[:, 0]
+            return found
+        # Compressed frames are unpacked whole: once for all rows.
+        for n, place in enumerate(chosen):
+            frame = self.projections(0, height, slice(int(place), int(place) + 1))[0]
+            found[:, n] = frame[list(rows)]
+        return found
 
     def _rows(
         self, frames: FrameSet, first: int, last: int, some: slice, out: npt.NDArray[Any] | None

@@ -34,6 +34,15 @@ HIGHLIGHTS = (
     Highlight("series_ctf", "defocus_at_zero_angstrom", "defocus", "Å"),
     Highlight("series_ctf", "resolution_low_tilt_angstrom", "rings to", "Å"),
     Highlight("tomogram_picks", "particles", "particles"),
+    Highlight("scan", "projections", "projections"),
+    Highlight("scan", "transmission_min", "darkest"),
+    Highlight("scan", "flux_drift"),
+    Highlight("scan_centre", "centre_px", "centre", "px"),
+    Highlight("scan_centre", "certainty"),
+    Highlight("volume", "slices", "slices"),
+    Highlight("volume", "sharpness"),
+    Highlight("volume", "noise"),
+    Highlight("volume", "rings"),
 )
 """In the order of the work. Stages that are not here are shown by their first metrics."""
 

@@ -177,6 +177,13 @@ def reconstruct(
     return gridding.reconstruct_slices(absorption, plan, threads=threads)
 
 
+def phase_reach(energy_kev: float, distance_mm: float, pixel_size_um: float, alpha: float) -> int:
+    """Give how many pixels around one phase retrieval looks at: beyond, its filter has fallen to 0.2 %."""
+    wavelength_um = 1.23984198e-3 / energy_kev
+    strength = np.pi * alpha * wavelength_um * 1e3 * distance_mm / pixel_size_um**2
+    return int(np.ceil(np.sqrt(strength)))
+
+
 def sample_rows(height: int, count: int, contrast: Sequence[float] | None = None) -> list[int]:
     """Choose rows spread over a detector, away from its edges; in each part that of the most contrast."""
     parts = np.array_split(np.arange(height)[height // 20 : height - height // 20], min(count, height))
