@@ -145,7 +145,7 @@ class ScanWriter:
                 None if self.has_flats else flat,
                 self._compression,
             )
-            trim(file, self.frames)
+            trim(file, _whole_frames(file))
             write_facts(file, facts or {})
         sync(self.path)
 
@@ -213,7 +213,12 @@ def open_unfinished(path: Path) -> tuple[h5py.File, int]:
     Raises OSError or KeyError where nothing can be read of it.
     """
     file = h5py.File(path, "r", libver=_FORMAT, swmr=True, locking=False)
-    return file, min(len(file[path]) for path in (layout.DATA, *_PER_FRAME))
+    return file, _whole_frames(file)
+
+
+def _whole_frames(file: h5py.File) -> int:
+    """How many frames have all that belongs to them; the images have room for more."""
+    return min(len(file[path]) for path in (layout.DATA, *_PER_FRAME))
 
 
 def copy_unfinished(path: Path, whole: Path, facts: Facts) -> int:
