@@ -79,6 +79,7 @@ def test_a_retake_is_valid_from_its_first_frame_on() -> None:
     assert before.flat.mean() == pytest.approx(3000, abs=3)
     assert after.flat.mean() == pytest.approx(3500, abs=3)
     assert before.dark_version is after.dark_version
+    assert store.at(110) is store.at(111)
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=12, unique=True), st.integers(-10, 320))

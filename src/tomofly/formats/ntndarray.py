@@ -195,8 +195,9 @@ def _dimension(size: int) -> dict[str, object]:
 
 
 def _stamp(seconds: float) -> dict[str, int]:
-    nanoseconds = round(seconds * 1e9)
-    return {"secondsPastEpoch": nanoseconds // 10**9, "nanoseconds": nanoseconds % 10**9}
+    whole = math.floor(seconds)
+    nanoseconds = min(round((seconds - whole) * 1e9), 10**9 - 1)
+    return {"secondsPastEpoch": whole, "nanoseconds": nanoseconds}
 
 
 def _attribute(name: str, fact: object) -> dict[str, object]:

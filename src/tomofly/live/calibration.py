@@ -52,6 +52,7 @@ class CalibrationStore:
         # Saving waits for the disk; the frames do not wait for it.
         self._saving = ThreadPoolExecutor(1, "fields") if folder else None
         self._run: FieldRun | None = None
+        self._last: DarkFlat | None = None
         self._changed: list[Callable[[FieldVersion], None]] = []
         self.refusals: list[str] = []
         self._versions: list[FieldVersion] = load_versions(folder) if folder else []
@@ -129,7 +130,10 @@ class CalibrationStore:
         lens: int | None = None,
         exposure_s: float | None = None,
     ) -> DarkFlat | None:
-        """The dark and flat valid for a frame number; None where either is missing."""
+        """The dark and flat valid for a frame number; None where either is missing.
+
+        As long as they stay the same, so does the object.
+        """
         with self._lock:
             flat = _best(self._versions, FrameKind.FLAT, number, lens, exposure_s, shape_yx)
             shape = shape_yx or (flat.mean.shape if flat else None)
@@ -137,7 +141,11 @@ class CalibrationStore:
         if dark is None or flat is None:
             return None
         scale = exposure_s / flat.exposure_s if exposure_s and flat.exposure_s else 1.0
-        return DarkFlat(dark.mean, flat.mean, dark, flat, scale)
+        last = self._last
+        if last and last.dark_version is dark and last.flat_version is flat and last.flat_scale == scale:
+            return last
+        self._last = DarkFlat(dark.mean, flat.mean, dark, flat, scale)
+        return self._last
 
     def for_frame(self, frame: Frame) -> DarkFlat | None:
         """The dark and flat of a frame."""
