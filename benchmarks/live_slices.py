@@ -101,7 +101,9 @@ def measure_frame(size: int, room: Room) -> dict[str, object]:
         weight = np.full(20, 0.01)
         windows = [Window(np.arange(20) + first, at, weight) for first in (0, 20)]
 
-        def swap(running: RunningSlices = running, turns: Iterator[Window] = cycle(windows[::-1])) -> None:
+        turns = cycle(windows[::-1])
+
+        def swap(running: RunningSlices = running, turns: Iterator[Window] = turns) -> None:
             running.move(next(turns))
 
         running.fill(windows[0])

@@ -26,9 +26,9 @@ class LiveReconstructor:
     """Reconstructs three slices from frames as they come, in a thread of its own.
 
     ``fields_of`` gives the dark and flat of a frame, or None while there are none. ``queue_bytes`` bounds
-    the frames that wait; when they are more, the oldest is dropped and counted. ``most_per_second``:
-    outputs while nothing but new projections comes. All methods may be called from any thread, and none waits for
-    arithmetic but ``wait`` and ``close``.
+    the frames that wait; when they are more, the oldest is dropped and counted. ``most_per_second``: outputs
+    while nothing but new projections comes. All methods may be called from any thread, and none waits for
+    arithmetic but ``wait``, ``drain`` and ``close``.
     """
 
     def __init__(

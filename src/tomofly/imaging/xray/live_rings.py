@@ -6,7 +6,7 @@ import scipy.ndimage
 
 FloatArray = npt.NDArray[np.float32]
 
-_SMOOTH = 15  # columns: rings are narrower, and what is wider belongs to the sample
+_SMOOTH = 9  # columns: rings are narrower than half of it, and what is wider belongs to the sample
 _FEWEST = 30  # projections before which a mean says more of the sample than of the detector
 _EVERY = 16  # projections after which the stripes are worked out anew
 
@@ -41,15 +41,13 @@ class RunningStripes:
 
 
 def find_stripes(mean: FloatArray) -> FloatArray:
-    """Give what is narrow along s in a mean over angles (z, s): its difference to a running median.
+    """Give what is narrow along s in a mean over angles (z, s).
 
-    Of the sample, turning makes the mean smooth; only its rim is not, where the mean rises steeply on one
-    side, which a median follows.
+    Of the sample, turning makes the mean smooth. Its slope is taken off first, as a median across a slope
+    would be off by the slope; then what differs from a running median is a stripe.
     """
-    smooth = scipy.ndimage.median_filter(mean, size=(1, _SMOOTH), mode="nearest")
-    stripes = mean - smooth
-    # Beyond four times the usual size it is a feature, such as a pin on the axis.
-    usual = 1.4826 * np.median(np.abs(stripes), axis=1, keepdims=True)
-    rare = np.abs(stripes) > 4 * np.maximum(usual, 1e-6)
-    wide = scipy.ndimage.binary_opening(rare, structure=np.ones((1, 5)))
-    return np.where(wide, 0, stripes).astype(np.float32)
+    size = (1, _SMOOTH)
+    slope = scipy.ndimage.median_filter(mean, size=size, mode="nearest")
+    slope = scipy.ndimage.gaussian_filter1d(slope, _SMOOTH / 5, axis=1, mode="nearest")
+    flat = mean - slope
+    return np.asarray(flat - scipy.ndimage.median_filter(flat, size=size, mode="nearest"), np.float32)
