@@ -10,6 +10,7 @@ from tomofly._version import __version__
 from tomofly.cli import (
     demo_commands,
     export_commands,
+    live_commands,
     run_commands,
     session_commands,
     settings_commands,
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(demo_commands.app, name="demo")
+app.add_typer(live_commands.app, name="live")
 app.add_typer(session_commands.app, name="session")
 app.add_typer(settings_commands.app, name="settings")
 app.add_typer(simulate_commands.app, name="simulate")

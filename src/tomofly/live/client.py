@@ -101,7 +101,8 @@ class LiveClient:
 
     def _text(self, name: str, *, stream: bool) -> str:
         value = self.get(name, stream=stream)
-        return value if isinstance(value, str) else as_text(value)
+        # A slice is a plain text, whatever p4p adds to it for printing.
+        return value[:] if isinstance(value, str) else as_text(value)
 
     def _put(self, full: str, value: Any, wait_s: float | None = None) -> None:
         try:
@@ -158,7 +159,7 @@ class LiveClient:
 
     def status(self) -> dict[str, Any]:
         """Give the status document."""
-        document: dict[str, Any] = json.loads(str(self.get(STATUS_NAME, stream=True)))
+        document: dict[str, Any] = json.loads(self._text(STATUS_NAME, stream=True))
         return document
 
 
@@ -177,7 +178,7 @@ def _from_get(pv: PV, value: Any) -> Value:
     if pv.record is Record.TEXT:
         return as_text(value)
     if pv.record is Record.STRINGOUT:
-        return str(value)
+        return str(value[:])
     return int(value) if pv.choices or pv.record is Record.LONGOUT else float(value)
 
 

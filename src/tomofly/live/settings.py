@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tomofly.live.triggers.settings import TriggerSettings
 from tomofly.model import TomoflyError
 
 Put = tuple[str, str]
@@ -106,7 +107,7 @@ class ReconstructionSettings(Section):
     memory_gb: float = Field(
         4.0, gt=0.01, le=2000, description="Most memory of the ring of filtered projections"
     )
-    angles: int = Field(900, ge=8, le=100_000, description="Angle slots per half turn")
+    projections: int = Field(1536, ge=64, le=100_000, description="Most projections that slices are made of")
     threads: int = Field(0, ge=0, le=1024, description="Threads; 0: all cores")
     preview: int = Field(0, ge=0, le=512, description="Edge of the preview volume; 0: none")
     images: str = Field("", description="Channel of the three slices; empty: stream prefix + StreamRecon")
@@ -125,7 +126,7 @@ class ServiceSettings(Section):
     """The program itself."""
 
     state_folder: Path = Field(Path(), description="Where settings PVs are saved")
-    log: str = Field("", description="File of the log, JSON lines; empty: standard error")
+    log: str = Field("live.log", min_length=1, description="File of the log, JSON lines; -: standard error")
     status_s: float = Field(1.0, ge=0.1, le=60, description="Time between two updates of the status")
     presence_s: float = Field(
         1.0, ge=0.1, le=30, description="How long to look for another server of the names"
@@ -145,7 +146,7 @@ class LiveSettings(Section):
     reconstruction: ReconstructionSettings = _section(ReconstructionSettings)
     capture: CaptureSettings = _section(CaptureSettings)
     service: ServiceSettings = _section(ServiceSettings)
-    triggers: tuple[dict[str, Any], ...] = Field((), description="Rules that start captures, one table each")
+    triggers: tuple[TriggerSettings, ...] = Field((), description="Rules that start captures, one table each")
     initial: dict[str, str | int | float] = Field(
         {}, description="Values of PVs where none are saved: ExposureTime, RotationStep, ..."
     )
@@ -196,7 +197,7 @@ def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
 def _placed(settings: LiveSettings, folder: Path) -> LiveSettings:
     """Make relative paths start from the folder of the file."""
     service = settings.service
-    log = str(folder / service.log) if service.log else ""
+    log = service.log if service.log == "-" else str(folder / service.log)
     return settings.model_copy(
         update={
             "capture": settings.capture.model_copy(

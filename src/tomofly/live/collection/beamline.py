@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from tomofly.live.collection.channels import Channels
 from tomofly.live.collection.devices import Camera, Motor, Shutter
+from tomofly.live.records.pv import STRING_BYTES
 from tomofly.live.records.values import PVValues
 from tomofly.live.settings import LiveSettings, MotorSettings
 
@@ -43,22 +44,27 @@ def device_names(settings: LiveSettings) -> dict[str, str]:
 def beamline(channels: Channels, settings: LiveSettings, values: PVValues) -> Beamline:
     """Give the devices that the PVs name now; what has no PV comes from the settings."""
 
+    named = device_names(settings)
+
+    def name_of(pv: str) -> str:
+        # A stringout PV has no room for a long name: the settings know it whole.
+        told = values.text(pv)
+        return named[pv] if len(told) == STRING_BYTES - 1 and named[pv].startswith(told) else told
+
     def motor(names: MotorSettings, pv: str, label: str) -> Motor:
-        return Motor(channels, names.model_copy(update={"record": values.text(pv)}), label)
+        return Motor(channels, names.model_copy(update={"record": name_of(pv)}), label)
 
     def put(name: str) -> tuple[str, str]:
-        return values.text(f"{name}PVName"), values.text(f"{name}Value")
+        return name_of(f"{name}PVName"), name_of(f"{name}Value")
 
     shutter = Shutter(
         channels,
         opening=(put("OpenShutter"), put("OpenFastShutter")),
         closing=(put("CloseFastShutter"), put("CloseShutter")),
-        status=values.text("ShutterStatusPVName"),
+        status=name_of("ShutterStatusPVName"),
         status_open=settings.shutter.status_open,
     )
-    camera = Camera(
-        channels, values.text("CameraPVPrefix"), settings.camera.period, settings.camera.readout_s
-    )
+    camera = Camera(channels, name_of("CameraPVPrefix"), settings.camera.period, settings.camera.readout_s)
     if values.text("Testing") == "Yes":
         shutter = replace(shutter, opening=(), closing=(), status="")
     return Beamline(

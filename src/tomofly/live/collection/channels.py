@@ -141,7 +141,7 @@ def _reason(error: aioca.CANothing) -> str:
 def _plain(value: Any) -> Any:
     """Make a number or text of what a client library gives; an array stays one."""
     if isinstance(value, str):
-        return str(value)
+        return value[:]  # a plain text, without what the libraries add for printing
     array = np.asarray(value)
     if array.ndim == 0:
         return array.item()

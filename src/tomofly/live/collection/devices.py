@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tomofly.live.collection.channels import Channels, until
+from tomofly.live.collection.channels import ANSWER_S, Channels, DeviceFault, until
 from tomofly.live.settings import MotorSettings
 
 FAR_DEG = 1e7
@@ -147,11 +147,18 @@ class Camera:
 
     async def set_exposure(self, seconds: float) -> float:
         """Set the exposure; give the time from frame to frame, in seconds."""
-        await self.channels.put(self._name("AcquireTime"), seconds)
+        await self.channels.put(self._name("AcquireTime"), seconds, ANSWER_S)
         frame_s = seconds + self.readout_s
         if self.period:
-            await self.channels.put(self.period, frame_s)
-        return frame_s
+            await self.channels.put(self.period, frame_s, ANSWER_S)
+        return max(frame_s, await self._period())
+
+    async def _period(self) -> float:
+        """Give the period that the camera keeps by itself; 0 where it has none."""
+        try:
+            return float(await self.channels.get(self._name("AcquirePeriod_RBV")))
+        except DeviceFault:
+            return 0.0
 
     async def start(self) -> None:
         """Take frames until told otherwise."""

@@ -212,6 +212,11 @@ class Collection:
 
     # What is told.
 
+    @property
+    def message(self) -> str:
+        """What StreamMessage says of collection."""
+        return MESSAGES.get(self.at, "Done")
+
     def phase(self, phase: Phase) -> None:
         """Say what collection does now."""
         if phase is not self.at:
@@ -220,7 +225,7 @@ class Collection:
         self.values.set("StreamPhase", str(phase))
         self.values.set("ScanStatus", str(phase))
         if not self._capturing():
-            self.values.set("StreamMessage", MESSAGES.get(phase, "Done"))
+            self.values.set("StreamMessage", self.message)
         if phase in STANDING:
             self._sweep = None
 

@@ -30,7 +30,7 @@ STREAMING = (
        "Capturing dark fields or Capturing flat fields", "Done", readback=True),
     PV("StreamCBStatusMessage", TEXT, "What the pre-trigger ring does", "", readback=True),
     PV("StreamFileName", TEXT, "Name of the last captured file", "", readback=True),
-    *strings((("PvaStreamPVPrefix", "", "Prefix of the broadcast of dark, flat and theta"),)),
+    *strings((("PvaStreamPVPrefix", "", "Prefix of the broadcast of dark, flat and theta"),), saved=False),
     PV("StreamSync", BO, "1: take over ExposureTime and RotationStep while rotating", choices=("Done",
        "Sync"),
        command=True),
@@ -39,6 +39,7 @@ STREAMING = (
 )  # fmt: skip
 """Section by section as in tomoScanStream: the records of streaming."""
 
+# Not saved: after a restart the settings file says again what the devices are.
 DEVICES = strings((
     ("CameraPVPrefix", "", "Prefix of the camera"),
     ("FilePluginPVPrefix", "", "Prefix of the camera's file plugin; not needed: files are written here"),
@@ -60,7 +61,7 @@ DEVICES = strings((
     ("BeamReadyPVName", "", "PV that says that there is beam; empty: do not ask"),
     ("BeamReadyValue", "1", "Value of it when there is beam"),
     ("MctOpticsPVPrefix", "", "Prefix of the optics (LensSelect); empty: one lens"),
-))  # fmt: skip
+), saved=False)  # fmt: skip
 
 ROTATION = (
     PV("RotationStart", AO, "Angle of the first projection", 0.0, -100_000, 100_000, "deg", saved=True),
@@ -163,7 +164,8 @@ ADDED = (
     PV("StreamAlerts", LONGOUT, "Alerts that stand now; `tomofly live status` lists them", 0, readback=True),
     PV("StreamPhase", MBBI, "What collection does", 0, readback=True,
        choices=("Idle", "Starting", "Dark fields", "Flat fields", "Streaming", "Retake dark", "Retake flat",
-                "Changing rate", "Moving sample", "Ending", "Fault"), severities=("NO_ALARM",) * 10 + ("MAJOR",)),
+                "Changing rate", "Moving sample", "Ending", "Fault"),
+       severities=("NO_ALARM",) * 10 + ("MAJOR",)),
     PV("StreamSampleMoving", BI, "Whether the sample is on its way: such frames enter nothing",
        choices=NO_YES,
        readback=True),

@@ -1,0 +1,195 @@
+"""The PVs of capture: a request becomes a file, and its state becomes PVs."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from tomofly.live.capture.request import CaptureRequest, CaptureState, CaptureTicket, Ending
+from tomofly.live.capture.service import CaptureService
+from tomofly.live.frames import Frame, FrameKind
+from tomofly.live.records.values import PVValues
+from tomofly.model import BadInput, TomoflyError
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 0.1
+RATE_FRAMES = 20
+
+
+class MakeService(Protocol):
+    """Makes a service that writes into a folder."""
+
+    def __call__(self, folder: Path, base: str) -> CaptureService:
+        """Make it, started."""
+
+
+class CaptureControl:
+    """Binds the PVs to a capture service. For the asyncio loop; `take` and `request` are for any thread."""
+
+    def __init__(
+        self, values: PVValues, make: MakeService, default_folder: Path,
+        message_elsewhere: Callable[[], str] = lambda: "Done",
+    ) -> None:  # fmt: skip
+        self.values, self._make, self._default = values, make, default_folder
+        self._elsewhere = message_elsewhere
+        self._folder = self._wanted_folder()
+        self._service = make(self._folder, values.text("FileName"))
+        self._interval_s = math.nan
+        self._last_at = math.nan
+        self._saved = 0
+        self._counted: set[int] = set()
+        self._tickets = 0
+
+    def connect(self) -> None:
+        """Follow the PVs."""
+        self.values.watch("StreamCapture", lambda on: self._begin() if on else self._service.stop())
+        self.values.watch("FilePath", lambda _: self._move())
+        self.values.watch("FileName", lambda _: self._rename())
+        self._show_folder()
+
+    @property
+    def capturing(self) -> bool:
+        """Whether a capture is under way."""
+        return bool(self._service.active)
+
+    @property
+    def last(self) -> CaptureTicket | None:
+        """The newest capture."""
+        tickets = self._service.tickets
+        return tickets[-1] if tickets else None
+
+    @property
+    def folder(self) -> Path:
+        """Where files go."""
+        return self._folder
+
+    def take(self, frame: Frame) -> None:
+        """Hand a frame to the ring and to captures; for the intake's thread."""
+        self._service.put(frame)
+        if frame.kind is not FrameKind.PROJECTION:
+            return
+        interval, self._last_at = frame.acquired_at - self._last_at, frame.acquired_at
+        if math.isnan(self._interval_s):
+            self._interval_s = interval
+        elif interval < 10 * self._interval_s:  # a retake is no interval
+            self._interval_s += (interval - self._interval_s) / RATE_FRAMES
+
+    def request(self, frames: int, before: int, reason: str) -> CaptureTicket:
+        """Begin a capture. Raises BadInput where there is no room or another is under way."""
+        if self.capturing:
+            raise BadInput("A capture is under way", "Wait for it, or put 0 to StreamCapture")
+        return self._service.request(CaptureRequest(frames, before, reason))
+
+    def _begin(self) -> None:
+        busy = self._elsewhere()
+        try:
+            if busy != "Done":
+                raise BadInput(f"Cannot capture while another thing is under way: {busy}")
+            frames, before = self.values.whole("StreamNumCapture"), self.values.whole("StreamPreCount")
+            if frames + before == 0:
+                raise BadInput("A capture of no frames", "Set StreamNumCapture")
+            self.request(frames, before, "request")
+        except (TomoflyError, OSError) as error:
+            self.notice(str(error))
+            self.values.set("StreamCaptureState", "Failed")
+            if not self.capturing:
+                self.values.set("StreamCapture", 0)
+
+    def notice(self, text: str) -> None:
+        """Tell the operator."""
+        log.warning("notice", text=text)
+        self.values.set("StreamNotice", text)
+
+    # Where files go.
+
+    def _wanted_folder(self) -> Path:
+        text = self.values.text("FilePath")
+        return Path(text).expanduser() if text else self._default
+
+    def _move(self) -> None:
+        """Write into another folder from now on; the pre-trigger ring begins anew with its service."""
+        wanted = self._wanted_folder()
+        if wanted == self._folder:
+            return
+        try:
+            if self.capturing:
+                raise BadInput("FilePath cannot change during a capture")
+            made = self._make(wanted, self.values.text("FileName"))
+        except (TomoflyError, OSError) as error:
+            self.notice(f"FilePath {wanted}: {error}")
+            self.values.set("FilePath", str(self._folder) if self._folder != self._default else "")
+            return
+        self._service, old = made, self._service
+        self._folder = wanted
+        old.close()
+        self._show_folder()
+
+    def _rename(self) -> None:
+        base = self.values.text("FileName")
+        if not base or "/" in base or base.startswith("."):
+            self.notice(f"FileName '{base}' cannot begin the name of a file")
+            self.values.set("FileName", self._service.settings.base)
+            return
+        self._service.settings = replace(self._service.settings, base=base)
+
+    def _show_folder(self) -> None:
+        self.values.set("FilePathExists", int(self._folder.is_dir()))
+
+    # What becomes of it.
+
+    async def look_after(self) -> None:
+        """Show what captures do, ten times a second."""
+        while True:
+            self.publish()
+            await asyncio.sleep(LOOK_S)
+
+    def publish(self) -> None:
+        """Show what captures do."""
+        values = self.values
+        values.set("StreamPreCounted", len(self._service.ring))
+        span_s = 0.0 if math.isnan(self._interval_s) else len(self._service.ring) * self._interval_s
+        values.set("StreamRingSeconds", round(span_s, 2))
+        values.set("StreamCBStatusMessage", f"{len(self._service.ring)} frames, {span_s:.1f} s")
+        ticket = self.last
+        if ticket is None:
+            return
+        message = self._service.message()
+        if ticket.ended:
+            self._ended(ticket)
+            return
+        values.set("StreamCapture", 1)
+        values.set("StreamMessage", message)
+        values.set("StreamCaptureState", "Capturing" if ticket.taken < ticket.wanted else "Finishing")
+        values.set("StreamNumCaptured", max(ticket.written - ticket.before, 0))
+        values.set("StreamNumTotalCaptured", ticket.written)
+
+    def _ended(self, ticket: CaptureTicket) -> None:
+        if id(ticket) in self._counted:
+            return
+        self._counted = {id(ticket)}
+        self._tickets += 1
+        values = self.values
+        whole = ticket.state is CaptureState.DONE
+        values.set("StreamNumCaptured", max(ticket.written - ticket.before, 0))
+        values.set("StreamNumTotalCaptured", ticket.written)
+        values.set("StreamCaptureTicket", self._tickets)
+        if whole:
+            self._saved += ticket.written
+            values.set("ImagesSaved", self._saved)
+            values.set("StreamFileName", ticket.path.name)
+            values.set("FullFileName", str(ticket.path))
+        if ticket.ending is not Ending.COMPLETE:
+            self.notice(f"Capture {ticket.path.name} ended early: {ticket.problem or ticket.ending}")
+        values.set("StreamCaptureState", "Idle" if whole else "Failed")
+        values.set("StreamMessage", self._elsewhere())
+        values.set("StreamCapture", 0)
+
+    def close(self) -> None:
+        """End captures with what they have."""
+        self._service.close()
+        self.publish()

@@ -1,0 +1,270 @@
+"""The PVs of live reconstruction: parameters in, state and measures out."""
+
+import asyncio
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+
+from tomofly.imaging.xray.filters import FILTER_NAMES
+from tomofly.live.frames import Frame
+from tomofly.live.live_slices import LiveSlices
+from tomofly.live.parameters import LiveParameters
+from tomofly.live.records.saving import write_configuration
+from tomofly.live.records.values import PVValues
+from tomofly.model import BadInput
+
+log = structlog.get_logger(__name__)
+
+PARAMETERS = (
+    "Center", "FilterType", "Dezinger", "RingRemoval", "OrthoX", "OrthoY", "OrthoZ", "RotX", "RotY", "RotZ",
+    "Energy", "Distance", "Alpha", "PixelSize", "WindowLength", "AutoCenterEnable",
+)  # fmt: skip
+POSITIONS = ("Center", "OrthoX", "OrthoY", "OrthoZ")
+"""PVs whose 0 means that nobody has chosen yet: the middle is taken, and shown."""
+LATENCIES = 200
+FIND_S = 30.0
+
+
+class Reconstructor(Protocol):
+    """What control needs of the live reconstruction."""
+
+    def put(self, frame: Frame) -> bool:
+        """Take a frame."""
+
+    def set(self, **values: Any) -> LiveParameters:
+        """Change parameters. Raises BadInput."""
+
+    def restart(self) -> None:
+        """Forget all projections."""
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """Frames received, and not used by reason."""
+
+
+def parameters_of(values: PVValues) -> dict[str, Any]:
+    """Give the parameters of live reconstruction as the PVs say them."""
+    dezinger = values.table["Dezinger"].raw[values.whole("Dezinger")]
+    positions = {
+        name.lower().replace("ortho", "ortho_"): values.whole(name) or None for name in POSITIONS[1:]
+    }
+    return positions | {
+        "centre": values.number("Center") or None,
+        "auto_centre": values.text("AutoCenterEnable") == "Yes",
+        "filter": FILTER_NAMES[values.whole("FilterType")],
+        "dezinger": dezinger,
+        "ring_removal": values.text("RingRemoval") != "None",
+        "energy_kev": values.number("Energy"),
+        "distance_mm": values.number("Distance"),
+        "alpha": values.number("Alpha"),
+        "pixel_size_um": values.number("PixelSize") or None,
+        "rot_x": values.number("RotX"),
+        "rot_y": values.number("RotY"),
+        "rot_z": values.number("RotZ"),
+        "window_turns": values.number("WindowLength"),
+    }
+
+
+class ReconstructionControl:
+    """Binds the PVs to a reconstructor. For the asyncio loop; `take` and `came` are for any thread."""
+
+    def __init__(
+        self, values: PVValues, reconstructor: Reconstructor, *, show_limits: Callable[[str], object],
+        memory: Path, now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.values, self._reconstructor, self._show_limits = values, reconstructor, show_limits
+        self._memory, self._now = memory, now
+        self._loop = asyncio.get_running_loop()
+        self.running = False
+        self.latest: LiveSlices | None = None
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self._times: deque[float] = deque(maxlen=LATENCIES)
+        self._agreed = {name: values[name] for name in PARAMETERS}
+        self._size: tuple[int, int] | None = None
+        self._shown = -1
+        self._measured = -1
+        self._centres: dict[str, float] = _read_centres(memory)
+        self._lens = 0
+        self._found_at: float | None = None
+
+    def connect(self) -> None:
+        """Follow the PVs, and set the parameters as they are."""
+        for name in PARAMETERS:
+            self.values.watch(name, lambda _: self._apply())
+        self.values.watch("StartRecon", lambda on: self.start() if on else self.stop())
+        self.values.watch("AbortRecon", lambda on: None if on else self._aborted())
+        self.values.watch("AutoCenter", lambda on: self._find_centre() if on else None)
+        self._apply()
+
+    def start(self) -> None:
+        """Begin to reconstruct."""
+        self.running = True
+        self.values.set("StartRecon", 1)
+        self.values.set("ReconStatus", "Running")
+
+    def stop(self) -> None:
+        """Stop; the last slices stay."""
+        self.running = False
+        self.values.set("StartRecon", 0)
+        self.values.set("ReconStatus", "Stopped")
+
+    def _aborted(self) -> None:
+        self.stop()
+        self._reconstructor.restart()
+        self.values.set("AbortRecon", 1)
+
+    def take(self, frame: Frame) -> None:
+        """Hand a frame on while reconstruction runs; for the intake's thread."""
+        if self.running:
+            self._reconstructor.put(frame)
+
+    def _apply(self) -> None:
+        """Take over all parameters; where they are refused the PVs go back, and the notice says why."""
+        try:
+            self._reconstructor.set(**parameters_of(self.values))
+        except BadInput as refusal:
+            self.notice(str(refusal))
+            for name, value in self._agreed.items():
+                self.values.set(name, value)
+            return
+        self._agreed = {name: self.values[name] for name in PARAMETERS}
+        self._remember_centre()
+
+    def notice(self, text: str) -> None:
+        """Tell the operator."""
+        log.warning("notice", text=text)
+        self.values.set("StreamNotice", text)
+
+    # What comes out.
+
+    def came(self, slices: LiveSlices) -> None:
+        """Note an output; for the worker's thread."""
+        self._loop.call_soon_threadsafe(self._came, slices)
+
+    def _came(self, slices: LiveSlices) -> None:
+        self.latest = slices
+        self._times.append(self._now())
+        if slices.stage == "running" and math.isfinite(slices.latency_s):
+            self._latencies.append(slices.latency_s)
+        size = (slices.y.shape[0], slices.z.shape[1])
+        if size != self._size:
+            self._fit(size, slices)
+        if self._found_at is not None:
+            self._take_found(slices)
+
+    def _fit(self, size: tuple[int, int], slices: LiveSlices) -> None:
+        """Follow another size of images: limits, and positions as they are after binning."""
+        rows, columns = size
+        ratio = columns / self._size[1] if self._size is not None else 1.0
+        self._size = size
+        if ratio in (0.25, 0.5, 2.0, 4.0):
+            self._rescale(ratio)
+        for name in POSITIONS:
+            self.values.limit(name, 0, (rows if name == "OrthoZ" else columns) - 1)
+            self._show_limits(name)
+        x, y, z = slices.ortho_xyz
+        for name, middle in (("Center", slices.centre), ("OrthoX", x), ("OrthoY", y), ("OrthoZ", z)):
+            outside = self.values.number(name) > (self.values.limits(name)[1] or 0)
+            if not self.values.number(name) or outside:
+                self.values.set(name, middle)
+        self._apply()
+
+    def _rescale(self, ratio: float) -> None:
+        centre = self.values.number("Center")
+        self.values.set("Center", (centre + 0.5) * ratio - 0.5 if centre else 0.0)
+        for name in POSITIONS[1:]:
+            self.values.set(name, int(self.values.whole(name) * ratio))
+        self.values.set("PixelSize", self.values.number("PixelSize") / ratio)
+
+    def publish(self) -> None:
+        """Show the state of the latest output; for once in a while, as it measures the slices."""
+        slices, values = self.latest, self.values
+        losses = self._reconstructor.losses
+        values.set("FramesIn", losses.get("received", 0))
+        values.set("FramesLost", losses.get("queue_full", 0))
+        values.set("FramesNoAngle", losses.get("no_angle", 0))
+        values.set("FramesNoField", losses.get("no_fields", 0))
+        values.set("UpdateRate", self._rate())
+        if slices is None or slices.sequence == self._measured:
+            return
+        new = slices.number - self._shown if self._shown >= 0 else slices.projections
+        self._shown, self._measured = slices.number, slices.sequence
+        values.set("BufferSize", f"{min(new, slices.projections)}/{slices.projections}")
+        values.set("ReconTime", slices.taken_s)
+        values.set("Coverage", slices.coverage_deg / 1.8)
+        half, most = self.latencies()
+        values.set("Latency50", half)
+        values.set("Latency95", most)
+        for name, quality in slices.quality().items():
+            values.set(f"Sharpness{name.upper()}", quality.sharpness)
+            values.set(f"Noise{name.upper()}", quality.noise)
+        if slices.found_centre is not None:
+            values.set("CenterFound", slices.found_centre.centre)
+        if values.text("AutoCenterEnable") == "Yes":
+            values.set("Center", slices.centre)
+
+    def latencies(self) -> tuple[float, float]:
+        """Give the median and the 95th percentile of the latest latencies, s; 0 before the first."""
+        if not self._latencies:
+            return 0.0, 0.0
+        half, most = np.percentile(self._latencies, [50, 95])
+        return float(half), float(most)
+
+    def _rate(self) -> float:
+        recent = [at for at in self._times if at > self._now() - 5]
+        return len(recent) / 5
+
+    # The rotation centre.
+
+    def _find_centre(self) -> None:
+        self._found_at = self._now()
+        if self.latest is not None:
+            self._take_found(self.latest)
+
+    def _take_found(self, slices: LiveSlices) -> None:
+        """Take over what was found, if it is certain; say why not after some time."""
+        found = slices.found_centre
+        began = self._found_at if self._found_at is not None else self._now()
+        if found is not None and found.certain:
+            self.values.set("Center", found.centre)
+            self._apply()
+        elif self._now() - began < FIND_S:
+            return
+        else:
+            self.notice("No certain rotation centre in the pairs of projections; half a turn is needed")
+        self._found_at = None
+        self.values.set("AutoCenter", 0)
+
+    def lens(self, lens: int) -> None:
+        """Another lens is in: its own centre comes back."""
+        self._lens = lens
+        centre = self._centres.get(str(lens))
+        if centre is not None:
+            self.values.set("Center", centre)
+        self._reconstructor.restart()
+        self._apply()
+
+    def _remember_centre(self) -> None:
+        centre = self.values.number("Center")
+        if not centre or self._centres.get(str(self._lens)) == centre:
+            return
+        self._centres[str(self._lens)] = centre
+        try:
+            write_configuration(self._memory, self._centres)
+        except OSError as error:
+            log.warning("centres are not saved", reason=error.strerror)
+
+
+def _read_centres(path: Path) -> dict[str, float]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(lens): float(centre) for lens, centre in document.items()}

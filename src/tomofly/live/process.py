@@ -1,0 +1,386 @@
+"""The live program as one process: EPICS server, intake, reconstruction, capture, triggers, all in one.
+
+A part that fails is named in the status and costs nothing of the others: frames go to each by a queue of its
+own. It ends with whatever ends the event given, everything in a safe state.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from p4p.nt import NTScalar
+from p4p.server import Server, StaticProvider
+from p4p.server.thread import SharedPV
+
+from tomofly._version import __version__
+from tomofly.live.capture.space import free_bytes
+from tomofly.live.client import STATUS_NAME
+from tomofly.live.collection.channels import EpicsChannels
+from tomofly.live.collection.driver import Collection
+from tomofly.live.collection.foreign import ForeignCollection
+from tomofly.live.control.capture import CaptureControl
+from tomofly.live.control.reconstruction import ReconstructionControl
+from tomofly.live.control.triggers import TriggerControl
+from tomofly.live.frames import Frame, FrameKind
+from tomofly.live.live_slices import LiveSlices
+from tomofly.live.parts import GIGABYTE, Parts, recon_channel
+from tomofly.live.publishing import SlicePublisher
+from tomofly.live.reconstruction import LiveReconstructor
+from tomofly.live.records.ioc import Ioc
+from tomofly.live.records.presence import refuse_served
+from tomofly.live.records.saving import Autosave
+from tomofly.live.records.values import PVValues
+from tomofly.live.settings import LiveSettings
+from tomofly.live.status import alerts
+from tomofly.model import TomoflyError
+
+log = structlog.get_logger(__name__)
+
+WATCHDOG_S = 3.0
+SAVED = "settings_pvs.json"
+CENTRES = "centres.json"
+
+Watch = Callable[[dict[str, Any], LiveSlices | None], object]
+
+
+class LiveProgram:
+    """All parts, at work between `start` and `close`."""
+
+    def __init__(self, settings: LiveSettings) -> None:
+        self.settings = settings
+        self.parts = Parts(settings)
+        self.troubles: dict[str, str] = {}
+        self._began = time.time()
+        self._groups = (self.parts.scan, self.parts.stream)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.reconstruction: ReconstructionControl | None = None
+        self.reconstructor: LiveReconstructor | None = None
+        self.capture: CaptureControl | None = None
+        self.collection: Collection | None = None
+        self.triggers: TriggerControl | None = None
+        self._foreign: ForeignCollection | None = None
+        self._status_pv = SharedPV(nt=NTScalar("s"), initial="{}")
+        self._autosave = Autosave(settings.service.state_folder / SAVED, self._groups, self._tell)
+        self._channels = EpicsChannels()
+        self._publisher = SlicePublisher(recon_channel(settings))
+
+    def _tell(self, text: str) -> None:
+        log.warning("notice", text=text)
+        self.parts.scan.set("StreamNotice", text)
+
+    async def start(self) -> None:
+        """Begin. Raises TomoflyError where the names are served already."""
+        prefixes = [group.full_name("ServerRunning") for group in self._groups]
+        await refuse_served(prefixes, self.settings.service.presence_s)
+        self._autosave.restore()
+        for group in self._groups:
+            group.on_refusal(_noting(group))
+        self._ioc = Ioc(self._groups)
+        self._ioc.start()
+        self._server = Server(
+            providers=[self.parts.broadcast.provider, self._provider(), dict(self._publisher.pvs)]
+        )
+        self._publisher.start(serve=False)
+        for name, make in self._makers().items():
+            self._make(name, make)
+        self._autosave.start()
+        self.parts.intake.start()
+        self._tasks += [asyncio.create_task(self._watchdog()), asyncio.create_task(self._show())]
+        log.info("started", scan=self.settings.prefixes.scan, stream=self.settings.prefixes.stream)
+
+    def _provider(self) -> StaticProvider:
+        provider = StaticProvider("status")
+        provider.add(self.settings.prefixes.stream + STATUS_NAME, self._status_pv)
+        return provider
+
+    def _makers(self) -> dict[str, Callable[[], None]]:
+        """Give what is to be made, in an order in which each finds what it needs."""
+        return {
+            "calibration": lambda: self._attach("calibration", self.parts.calibration.put),
+            "capture": self._make_capture,
+            "collection": self._make_collection,
+            "reconstruction": self._make_reconstruction,
+            "triggers": self._make_triggers,
+        }
+
+    def _make(self, name: str, make: Callable[[], None]) -> None:
+        """Make a part; where that fails the others go on, and the status says it."""
+        try:
+            make()
+        except Exception as error:
+            log.exception("a part cannot be made", part=name)
+            self.troubles[name] = str(error)
+            self._tell(f"{name.capitalize()} does not work: {error}")
+
+    def _attach(self, name: str, take: Callable[[Frame], None]) -> None:
+        self.parts.intake.attach(name, take, depth=self.settings.camera.queue)
+
+    def _make_capture(self) -> None:
+        def elsewhere() -> str:
+            return self.collection.message if self.collection is not None else "Done"
+
+        self.capture = CaptureControl(
+            self.parts.scan, self.parts.capture_service, self.settings.capture.folder, elsewhere
+        )
+        self.capture.connect()
+        self._attach("capture", self.capture.take)
+        self._tasks.append(self._task("capture", self.capture.look_after))
+
+    def _make_collection(self) -> None:
+        wanted = self.settings.collection
+        if not wanted.enabled:
+            if wanted.foreign:
+                self._foreign = ForeignCollection(wanted.foreign, self._channels, self.parts)
+            return
+        self.collection = Collection(
+            self.settings, self.parts.scan, self._channels, self,
+            lambda: self.capture is not None and self.capture.capturing,
+        )  # fmt: skip
+        self.collection.connect()
+        self._attach("collection", self.collection.note_frame)
+        self._tasks.append(self._task("collection", self.collection.look_after))
+
+    def _make_reconstruction(self) -> None:
+        self.reconstructor = self.parts.reconstructor()
+        stream = self.parts.stream
+        self.reconstruction = ReconstructionControl(
+            stream, self.reconstructor, show_limits=lambda name: self._ioc.show_limits(stream, name),
+            memory=self.settings.service.state_folder / CENTRES,
+        )  # fmt: skip
+        self.reconstructor.on_output(self.reconstruction.came)
+        self.reconstructor.on_output(self._publisher.publish)
+        self.reconstruction.connect()
+        self._attach("reconstruction", self.reconstruction.take)
+        if self.settings.reconstruction.start:
+            self.reconstruction.start()
+
+    def _make_triggers(self) -> None:
+        if self.settings.triggers and self.reconstructor is not None and self.capture is not None:
+            folder = self.settings.service.state_folder / "triggers"
+            self.triggers = TriggerControl(self.settings.triggers, self.parts.stream, self.capture, folder)
+            self.reconstructor.on_output(self.triggers.offer)
+
+    # A listener of collection.
+
+    def kind(self, kind: FrameKind) -> None:
+        """Frames show something else from now on."""
+        self.parts.kind(kind)
+
+    def angles(self, angles: Any, first_id: int) -> None:
+        """Angles of frames from an id on."""
+        self.parts.angles(angles, first_id)
+
+    def lens(self, lens: int) -> None:
+        """Another lens is in."""
+        self.parts.lens(lens)
+        if self.reconstruction is not None:
+            self.reconstruction.lens(lens)
+
+    # What goes on.
+
+    def _task(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        async def watched() -> None:
+            try:
+                await work()
+            except Exception as error:
+                log.exception("a part has failed", part=name)
+                self.troubles[name] = str(error)
+
+        return asyncio.create_task(watched(), name=name)
+
+    async def _watchdog(self) -> None:
+        while True:
+            self._ioc.feed_watchdogs()
+            await asyncio.sleep(WATCHDOG_S)
+
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.service.status_s)
+            try:
+                self.show()
+            except Exception:
+                # What is shown must not end the program; the next time may go well.
+                log.exception("the status cannot be shown")
+
+    def show(self) -> dict[str, Any]:
+        """Bring PVs and status channel up to date; give the status."""
+        if self.reconstruction is not None:
+            self.reconstruction.publish()
+        if self.triggers is not None:
+            self.triggers.publish()
+        status = self.status()
+        self._show_in_pvs(status)
+        self._status_pv.post(json.dumps(status, default=str))
+        return status
+
+    def _show_in_pvs(self, status: dict[str, Any]) -> None:
+        frames, fields = status["frames"], status["fields"]
+        shown = {
+            "StreamFramesReceived": frames["received"], "StreamFramesMissing": frames["missing"],
+            "StreamFramesDropped": sum(frames["lost"].values()),
+            "StreamRate": status["camera"]["frames_per_s"],
+            "StreamDarkVersion": fields["dark"]["version"], "StreamFlatVersion": fields["flat"]["version"],
+            "StreamDarkAge": fields["dark"]["age_s"] or 0.0, "StreamFlatAge": fields["flat"]["age_s"] or 0.0,
+            "StreamFreeSpace": status["capture"]["free_gb"] or 0.0, "StreamAlerts": len(status["alerts"]),
+        }  # fmt: skip
+        for name, value in shown.items():
+            self.parts.scan.set(name, value)
+
+    # How it stands.
+
+    def status(self) -> dict[str, Any]:
+        """Give everything that an operator needs, as one document."""
+        document = {
+            "time": time.time(),
+            "program": self._program_status(),
+            "collection": self._collection_status(),
+            "camera": _plain(self.parts.intake.status()),
+            "frames": self._frames_status(),
+            "reconstruction": self._reconstruction_status(),
+            "fields": self._fields_status(),
+            "capture": self._capture_status(),
+            "triggers": self.triggers.status() if self.triggers is not None else [],
+        }
+        return document | {"alerts": [alert.document() for alert in alerts(document)]}
+
+    def _program_status(self) -> dict[str, Any]:
+        return {
+            "version": __version__, "host": platform.node(), "process": os.getpid(),
+            "up_s": round(time.time() - self._began, 1), "troubles": dict(self.troubles),
+            "prefixes": self.settings.prefixes.model_dump(),
+        }  # fmt: skip
+
+    def _collection_status(self) -> dict[str, Any]:
+        scan = self.parts.scan
+        names = {
+            "phase": "StreamPhase", "message": "StreamMessage", "notice": "StreamNotice",
+            "frame_type": "FrameType",
+            "scan_type": "StreamScanType", "exposure_s": "ExposureTime", "step_deg": "RotationStep",
+            "elapsed": "ElapsedTime", "binning": "StreamBinning", "lens": "StreamLens",
+        }  # fmt: skip
+        state = {key: scan.table[name].shown(scan[name]) for key, name in names.items()}
+        return {"drives": self.collection is not None, **state}
+
+    def _frames_status(self) -> dict[str, Any]:
+        account = self.parts.losses.account()
+        return {
+            "first": account.first, "last": account.last, "received": account.received,
+            "missing": account.missing, "duplicates": account.duplicates, "late": account.late,
+            "restarts": account.restarts, "lost": dict(account.lost),
+        }  # fmt: skip
+
+    def _reconstruction_status(self) -> dict[str, Any]:
+        stream, control = self.parts.stream, self.reconstruction
+        half, most = control.latencies() if control is not None else (0.0, 0.0)
+        latest = control.latest if control is not None else None
+        messages = self.reconstructor.messages if self.reconstructor is not None else ()
+        return {
+            "alive": control is not None, "trouble": self.troubles.get("reconstruction", ""),
+            "state": stream.text("ReconStatus"), "backend": stream.text("Backend"),
+            "latency_p50_s": half, "latency_p95_s": most, "recon_time_s": stream.number("ReconTime"),
+            "updates_per_s": stream.number("UpdateRate"), "coverage_percent": stream.number("Coverage"),
+            "projections": latest.projections if latest is not None else 0,
+            "centre": latest.centre if latest is not None else None,
+            "centre_found": stream.number("CenterFound"),
+            "sharpness": {axis: stream.number(f"Sharpness{axis.upper()}") for axis in "xyz"},
+            "noise": {axis: stream.number(f"Noise{axis.upper()}") for axis in "xyz"},
+            "losses": dict(self.reconstructor.losses) if self.reconstructor is not None else {},
+            "notice": stream.text("StreamNotice"), "messages": list(messages[-3:]),
+        }  # fmt: skip
+
+    def _fields_status(self) -> dict[str, Any]:
+        return {
+            "dark": self.parts.field_state(FrameKind.DARK),
+            "flat": self.parts.field_state(FrameKind.FLAT),
+            "refusals": list(self.parts.calibration.refusals[-3:]),
+        }
+
+    def _capture_status(self) -> dict[str, Any]:
+        scan = self.parts.scan
+        folder = self.capture.folder if self.capture is not None else self.settings.capture.folder
+        last = self.capture.last if self.capture is not None else None
+        return {
+            "state": scan.text("StreamCaptureState"), "file": scan.text("FullFileName"),
+            "captured": scan.whole("StreamNumTotalCaptured"),
+            "wanted": last.wanted if last is not None else 0,
+            "problem": (last.problem or scan.text("StreamNotice")) if last is not None else "",
+            "ring_frames": scan.whole("StreamPreCounted"), "ring_s": scan.number("StreamRingSeconds"),
+            "folder": str(folder), "free_gb": _free_gb(folder),
+            "minimum_free_gb": self.settings.capture.minimum_free_gb,
+        }  # fmt: skip
+
+    async def close(self) -> None:
+        """Bring the beamline to rest, end captures with what they have, save, and let go."""
+        log.info("ending")
+        if self.collection is not None:
+            await self.collection.close()
+        if self._foreign is not None:
+            self._foreign.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._close_parts)
+        self._channels.close()
+        log.info("ended")
+
+    def _close_parts(self) -> None:
+        self.parts.intake.close()
+        closing = (self.triggers, self.reconstructor, self.capture, self._publisher, self._autosave)
+        for part in closing:
+            if part is not None:
+                part.close()
+        self._server.stop()
+
+
+def _noting(group: PVValues) -> Callable[[str], None]:
+    return lambda why: group.set("StreamNotice", why)
+
+
+def _plain(status: Any) -> dict[str, Any]:
+    return {**vars(status), "flags": dict(status.flags)}
+
+
+def _free_gb(folder: Path) -> float | None:
+    try:
+        return round(free_bytes(folder) / GIGABYTE, 2)
+    except OSError:
+        return None
+
+
+async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | None = None) -> None:
+    """Run until `ended` is set; `watch` is told the status and the latest slices once a `status_s`.
+
+    Raises TomoflyError where it cannot begin.
+    """
+    settings.service.state_folder.mkdir(parents=True, exist_ok=True)
+    program = LiveProgram(settings)
+    await program.start()
+    try:
+        while not ended.is_set():
+            try:
+                await asyncio.wait_for(ended.wait(), settings.service.status_s)
+            except TimeoutError:
+                if watch is not None:
+                    latest = program.reconstruction.latest if program.reconstruction is not None else None
+                    watch(program.status(), latest)
+    finally:
+        await program.close()
+
+
+def check_folders(settings: LiveSettings) -> None:
+    """Refuse folders that cannot be written to, before anything starts. Raises TomoflyError."""
+    for folder in (settings.service.state_folder, settings.capture.folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TomoflyError(
+                f"The folder {folder} cannot be made: {error.strerror}", "Name another"
+            ) from error
+        if not os.access(folder, os.W_OK):
+            raise TomoflyError(f"The folder {folder} cannot be written to", "Name another in the settings")

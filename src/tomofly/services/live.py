@@ -1,0 +1,89 @@
+"""The live program as commands and pages use it: run here, or asked of one that runs elsewhere."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from tomofly.live.client import Change, LiveClient
+from tomofly.live.live_slices import LiveSlices
+from tomofly.live.settings import LiveSettings, PrefixSettings, example, read_settings
+
+CONFIG_VARIABLE = "TOMOFLY_LIVE_CONFIG"
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "Change",
+    "LiveClient",
+    "LiveSettings",
+    "example",
+    "live_settings",
+    "reached",
+    "run",
+]
+
+
+class View(Protocol):
+    """Who shows the live program at work."""
+
+    def show(self, status: Mapping[str, Any], slices: LiveSlices | None, /) -> None:
+        """Show how it stands."""
+
+
+def live_settings(path: Path | None) -> LiveSettings:
+    """Read the settings: of the file given, of TOMOFLY_LIVE_CONFIG, or the defaults. Raises TomoflyError."""
+    named = path or (Path(text) if (text := os.environ.get(CONFIG_VARIABLE)) else None)
+    return read_settings(named.expanduser()) if named is not None else LiveSettings.model_validate({})
+
+
+def run(settings: LiveSettings, view: View | None = None) -> None:
+    """Run the live program until SIGINT or SIGTERM. Raises TomoflyError where it cannot begin."""
+    from tomofly.live.process import check_folders, run_live
+
+    check_folders(settings)
+
+    async def main() -> None:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ended.set)
+        await run_live(settings, ended, view.show if view is not None else None)
+
+    with _logged(settings.service.log):
+        asyncio.run(main())
+
+
+@contextmanager
+def _logged(path: str) -> Iterator[None]:
+    """Write the log as JSON lines into a file, or to standard error where it is named `-`."""
+    with nullcontext(sys.stderr) if path == "-" else Path(path).open("a", encoding="utf-8") as stream:
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso"),
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(default=str),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            logger_factory=structlog.WriteLoggerFactory(stream),
+            cache_logger_on_first_use=False,
+        )
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()
+
+
+@contextmanager
+def reached(path: Path | None, scan: str | None = None, stream: str | None = None) -> Iterator[LiveClient]:
+    """Give a client of the live program that the settings name; `scan`, `stream`: other prefixes."""
+    prefixes: PrefixSettings = live_settings(path).prefixes
+    with LiveClient(scan or prefixes.scan, stream or prefixes.stream) as client:
+        yield client
