@@ -112,10 +112,14 @@ def beamline(
     set_: SetOption = None,
 ) -> None:
     """Be a tomography beamline in EPICS: stages, shutter and camera, until SIGINT or SIGTERM."""
+    from tomofly.simulate.beamline.network import settle_network
+
+    settle_network(ca_port, pva_port, everywhere=network)
+    # Only now: EPICS reads its environment when it is loaded.
     from tomofly.simulate.beamline.beamline import StartOptions
     from tomofly.simulate.beamline.faults import Wishes
     from tomofly.simulate.beamline.names import Names
-    from tomofly.simulate.beamline.server import run_beamline, settle_network
+    from tomofly.simulate.beamline.server import run_beamline
 
     recorded = _recorded(replay)
     if recorded is not None:
@@ -135,7 +139,6 @@ def beamline(
         first_id=first_id,
         truth=None if truth is None else truth.expanduser().absolute(),
     )
-    settle_network(ca_port, pva_port, everywhere=network)
     run_beamline(config, options, Names(prefix, camera_prefix, frame_type_pv), tell)
 
 

@@ -21,7 +21,7 @@ TRIGGER_MODES: tuple[TriggerMode, ...] = ("Internal", "External", "Software")
 ImageMode = Literal["Single", "Multiple", "Continuous"]
 IMAGE_MODES: tuple[ImageMode, ...] = ("Single", "Multiple", "Continuous")
 # A frame that is later than this and than two periods is not made at all.
-MOST_LATE_S = 0.25
+MOST_LATE_S = 1.0
 # While nothing is due, orders are looked at this often.
 IDLE_S = 0.05
 # The part of an exposure after which the next may be looked for; short of 1 for periods equal to it.

@@ -117,6 +117,7 @@ class MotorIoc:
     def update(self) -> None:
         """Show how the motor is now."""
         now = time.time()
+        self._take_jog_speed(max(abs(self._read("JVEL")), 1e-9))
         moving = self._motor.is_moving(now)
         position = self._motor.motion.at(now)[0]
         if not moving and self._shown["DMOV"] == 0:

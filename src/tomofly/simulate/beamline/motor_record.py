@@ -23,6 +23,8 @@ MOTOR_FIELDS = (
     "MRES", "ERES", "SET", "DIR", "HOMF", "HOMR", "DVAL",
 )  # fmt: skip
 """What the calc record's inputs are called, in their order."""
+ORDERING_FIELDS = ("VAL", "STOP", "JOGF", "JOGR", "HOMF", "HOMR")
+"""Those that act when they are written."""
 
 
 def define_motor_records() -> None:
@@ -38,7 +40,9 @@ def define_motor_records() -> None:
     text = text.replace("recordtype(calc)", "recordtype(motor)")
     for letter, name in zip(CALC_INPUTS, MOTOR_FIELDS, strict=True):
         text = re.sub(rf"field\({letter},", f"field({name},", text)
-    text = re.sub(r"field\(VAL, *DBF_DOUBLE\) *\{", "field(VAL,DBF_DOUBLE) { pp(TRUE)", text)
+    text = re.sub(r"\bpp\(TRUE\)", "", text)
+    for name in ORDERING_FIELDS:
+        text = re.sub(rf"field\({name}, *DBF_DOUBLE\) *\{{", f"field({name},DBF_DOUBLE) {{ pp(TRUE)", text)
     _load(text, str(folder))
     names = (ctypes.c_char_p * 1)(b"motor")
     dbCore.registerRecordTypes.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
