@@ -101,3 +101,12 @@ def _fit(frequency: Float64Array, wanted: Float64Array, reach: int, decays: tupl
         gains.astype(np.float32),
         float(missed**0.5),
     )
+
+
+@lru_cache(maxsize=64)
+def plain_taps(name: FilterName, *, tolerance: float = 1e-3, longest: int = 16) -> WindowTaps:
+    """Fit a window by neighbouring columns alone, for where rows cannot be run along."""
+    frequency = np.linspace(0, 0.5, _SAMPLES)
+    wanted = window(name, frequency)
+    fits = (_fit(frequency, wanted, reach, ()) for reach in (0, 1, 2, 4, 8, longest))
+    return next((fit for fit in fits if fit.error <= tolerance), _fit(frequency, wanted, longest, ()))
