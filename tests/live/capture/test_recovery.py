@@ -13,9 +13,10 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.live.capture.stream import SHAPE, fact, frame, numbers_in, send
+from tests.live.pva_camera import until
 from tomofly.formats.data_exchange.writing import Compression, ScanWriter
 from tomofly.live.capture.names import Claim
-from tomofly.live.capture.recovery import recover
+from tomofly.live.capture.recovery import recover, unfinished_parts
 from tomofly.live.capture.request import CaptureRequest, CaptureState, Ending
 from tomofly.live.capture.service import CaptureService, CaptureSettings
 from tomofly.live.capture.space import SpaceGuard
@@ -49,6 +50,7 @@ def test_a_killed_capture_is_whole_at_the_next_start(
     assert [path.name for path in tmp_path.iterdir()] == ["capture_001.h5.part"]
     with CaptureService(CaptureSettings(tmp_path, reserve_bytes=0)) as service:
         path = tmp_path / "capture_001.h5"
+        until(lambda: service.recovered)
         assert [other.name for other in tmp_path.iterdir()] == [path.name]
         numbers = numbers_in(path)
         assert numbers == list(range(10, 10 + len(numbers)))
@@ -66,7 +68,7 @@ def test_a_part_of_which_nothing_can_be_read_is_removed(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "capture_001.h5.part").write_bytes(content)
-    done = recover(tmp_path, SpaceGuard(tmp_path, 0))
+    done = recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 0))
     assert [(one.path, one.frames) for one in done] == [(None, 0)]
     assert list(tmp_path.iterdir()) == []
     assert "removed" in capsys.readouterr().out
@@ -87,22 +89,22 @@ def unfinished(folder: Path, frames: int) -> Path:
 
 def test_a_part_without_a_frame_is_removed(tmp_path: Path) -> None:
     unfinished(tmp_path, 0)
-    assert [one.path for one in recover(tmp_path, SpaceGuard(tmp_path, 0))] == [None]
+    assert [one.path for one in recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 0))] == [None]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_that_another_program_writes_is_left_alone(tmp_path: Path) -> None:
     part = unfinished(tmp_path, 5)
     claim = Claim(part, new=False)
-    assert recover(tmp_path, SpaceGuard(tmp_path, 0)) == []
+    assert recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 0)) == []
     assert part.exists()
     claim.release()
-    assert [one.frames for one in recover(tmp_path, SpaceGuard(tmp_path, 0))] == [5]
+    assert [one.frames for one in recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 0))] == [5]
 
 
 def test_a_part_waits_for_room_to_be_recovered(tmp_path: Path) -> None:
     part = unfinished(tmp_path, 5)
-    assert recover(tmp_path, SpaceGuard(tmp_path, 100, lambda _: 50)) == []
+    assert recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 100, lambda _: 50)) == []
     assert [path.name for path in tmp_path.iterdir()] == [part.name]
 
 
@@ -110,7 +112,7 @@ def test_what_a_killed_recovery_left_is_done_again(tmp_path: Path) -> None:
     unfinished(tmp_path, 5)
     (tmp_path / "scan.h5.recovering").write_bytes(b"half")
     (tmp_path / "scan.h5").write_bytes(b"another's")
-    done = recover(tmp_path, SpaceGuard(tmp_path, 0))
+    done = recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 0))
     assert [(one.path.name, one.frames) for one in done if one.path] == [("scan_recovered_001.h5", 5)]
     assert (tmp_path / "scan.h5").read_bytes() == b"another's"
     assert len(list(tmp_path.iterdir())) == 2

@@ -91,16 +91,7 @@ class ScanWriter:
         return "flat" in self._known
 
     def _make_datasets(self) -> None:
-        rows, columns = self.shape_yx
-        data = self._file.create_dataset(
-            layout.DATA,
-            shape=(0, rows, columns),
-            maxshape=(None, rows, columns),
-            chunks=chunk_shape(self.shape_yx, self.dtype, self._compression),
-            dtype=self.dtype,
-            **compression_options(self._compression),
-        )
-        _describe(data, layout.IMAGE_ATTRIBUTES[layout.DATA])
+        _make_data(self._file, self.shape_yx, self.dtype, self._compression)
         for path, code in _PER_FRAME.items():
             self._file.create_dataset(path, shape=(0,), maxshape=(None,), chunks=(1024,), dtype=code)
         _describe(self._file[layout.THETA], {"units": "degrees"})
@@ -154,6 +145,30 @@ class ScanWriter:
         with suppress(OSError, RuntimeError):  # a disk that is full or gone fails the closing too
             self._file.close()
         self.path.unlink(missing_ok=True)
+
+
+def _make_data(
+    group: h5py.Group, shape_yx: tuple[int, int], dtype: np.dtype[Any], compression: Compression
+) -> None:
+    """Make the dataset of the projections, without any yet."""
+    data = group.file.create_dataset(
+        layout.DATA,
+        shape=(0, *shape_yx),
+        maxshape=(None, *shape_yx),
+        chunks=chunk_shape(shape_yx, dtype, compression),
+        dtype=dtype,
+        **compression_options(compression),
+    )
+    _describe(data, layout.IMAGE_ATTRIBUTES[layout.DATA])
+
+
+def _compression_of(data: h5py.Dataset) -> Compression:
+    """How a dataset is compressed. A list of its filters cannot be used again, as they have changed it."""
+    filters = data.id.get_create_plist()
+    used = {filters.get_filter(n)[0] for n in range(filters.get_nfilters())}
+    if hdf5plugin.Bitshuffle.filter_id in used:
+        return "bslz4"
+    return "blosc" if hdf5plugin.Blosc.filter_id in used else "none"
 
 
 def chunk_shape(
@@ -228,14 +243,34 @@ def copy_unfinished(path: Path, whole: Path, facts: Facts) -> int:
     """
     source, frames = open_unfinished(path)
     with source, h5py.File(whole, "x", libver=_FORMAT, locking=False) as target:
-        for name in source:
-            source.copy(name, target)
         for name, value in source.attrs.items():
             target.attrs[name] = value
+        _copy_tree(source, target)
+        _copy_chunks(source[layout.DATA], target[layout.DATA], frames)
         trim(target, frames)
         write_facts(target, facts)
     sync(whole)
     return frames
+
+
+def _copy_tree(source: h5py.Group, target: h5py.Group) -> None:
+    """Copy all groups and datasets, the projections as an empty one."""
+    for name, member in source.items():
+        if member.name == layout.DATA:
+            _make_data(target, member.shape[1:], member.dtype, _compression_of(member))
+        elif isinstance(member, h5py.Group):
+            _copy_tree(member, target.create_group(name))
+        else:
+            source.copy(name, target)
+
+
+def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, frames: int) -> None:
+    """Copy as they are, one at a time: HDF5 lets nobody else do anything meanwhile."""
+    target.resize(frames, axis=0)
+    rows = range(0, source.shape[1], source.chunks[1])
+    for place in ((frame, row, 0) for frame in range(frames) for row in rows):
+        mask, content = source.id.read_direct_chunk(place)
+        target.id.write_direct_chunk(place, content, mask)
 
 
 def publish(part: Path, final: Path, *, overwrite: bool = False) -> None:

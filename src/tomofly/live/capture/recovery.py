@@ -1,5 +1,6 @@
 """What a killed program left of its captures: made whole, or removed, and told."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +26,17 @@ class Recovered:
     frames: int
 
 
-def recover(folder: Path, space: SpaceGuard) -> list[Recovered]:
+def unfinished_parts(folder: Path) -> list[Path]:
+    """The parts in a folder: those of killed programs, and those that others are writing."""
+    return sorted(folder.glob(f"*{PART}"))
+
+
+def recover(parts: Iterable[Path], space: SpaceGuard) -> list[Recovered]:
     """Make whole files of the parts that nobody writes any more; remove those without a frame.
 
     A part for whose copy there is no room is left for the next start.
     """
-    for unfinished in folder.glob(f"*{_COPY}"):
-        unfinished.unlink()
-    return [done for part in sorted(folder.glob(f"*{PART}")) if (done := _recover_one(part, space))]
+    return [done for part in parts if (done := _recover_one(part, space))]
 
 
 def _recover_one(part: Path, space: SpaceGuard) -> Recovered | None:
@@ -50,12 +54,15 @@ def _recover_one(part: Path, space: SpaceGuard) -> Recovered | None:
 def _make_whole(part: Path, space: SpaceGuard) -> Recovered | None:
     stem = part.name.removesuffix(PART)
     copy = part.with_name(stem + _COPY)
+    copy.unlink(missing_ok=True)  # of a recovery that was killed itself
     try:
         space.require(part.stat().st_size)
         frames = copy_unfinished(part, copy, {"recovered": 1, "ended": Ending.RECOVERED.value})
     except BadInput as error:
         log.warning("a killed capture waits for room to be recovered", file=part.name, reason=str(error))
         return None
+    except FileNotFoundError:
+        return None  # another program was faster
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         log.warning("a killed capture is removed, as nothing can be read of it", file=part.name,
                     reason=str(error))  # fmt: skip

@@ -14,7 +14,7 @@ from tomofly.formats.data_exchange.writing import Compression
 from tomofly.live.calibration import CalibrationStore
 from tomofly.live.capture.names import final_path
 from tomofly.live.capture.recording import Recording
-from tomofly.live.capture.recovery import recover
+from tomofly.live.capture.recovery import Recovered, recover, unfinished_parts
 from tomofly.live.capture.request import CaptureRequest, CaptureTicket, Ending
 from tomofly.live.capture.space import FreeBytes, SpaceGuard, free_bytes
 from tomofly.live.frames import Frame, FrameKind
@@ -86,13 +86,23 @@ class CaptureService:
         self._passing = _Passing()
         self._closing = False
         self._thread = Thread(target=self._run, name="capture", daemon=True)
+        self._recovering: Thread | None = None
+        self.recovered: tuple[Recovered, ...] = ()
 
     def start(self) -> Self:
-        """Recover what an earlier run left, and begin."""
+        """Begin, and meanwhile recover what an earlier run left; raises OSError for a folder of no use."""
         self.settings.folder.mkdir(parents=True, exist_ok=True)
-        recover(self.settings.folder, self._space)
+        left = unfinished_parts(self.settings.folder)
+        self._recovering = Thread(target=self._recover, args=(left,), name="recovery", daemon=True)
+        self._recovering.start()
         self._thread.start()
         return self
+
+    def _recover(self, left: list[Path]) -> None:
+        try:
+            self.recovered = tuple(recover(left, self._space))
+        except OSError as error:
+            log.warning("a killed capture cannot be recovered", reason=str(error))
 
     def close(self) -> None:
         """End captures with what they have, and wait until that is on the disk."""
@@ -101,8 +111,9 @@ class CaptureService:
             for recording in self._recordings:
                 recording.stop(Ending.CLOSED)
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(_END_S)
+        for thread in (self._thread, self._recovering):
+            if thread is not None and thread.is_alive():
+                thread.join(_END_S)
 
     def __enter__(self) -> Self:
         return self.start()
