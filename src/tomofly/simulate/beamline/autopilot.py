@@ -56,11 +56,9 @@ class Autopilot:
     def _begin(self, now: float) -> None:
         self._due = False
         if self.pattern == "continuous":
-            self._motor.jog_speed = self.speed_deg_s
-            self._motor.jog(1, now)
+            self._motor.jog(1, now, self.speed_deg_s)
         elif self.pattern == "back-and-forth":
-            self._motor.speed = self.speed_deg_s
-            self._motor.move(self._span_deg, now)
+            self._motor.move(self._span_deg, now, self.speed_deg_s)
         elif self.pattern == "none":
             self._motor.stop(now)
 
@@ -68,4 +66,4 @@ class Autopilot:
         """Leave for the other end at the very time of arrival, however late it is looked at."""
         arrived = self._motor.motion.ends_at
         at_far_end = abs(self._motor.motion.at(arrived)[0] - self._span_deg) < self._span_deg / 2
-        self._motor.move(0.0 if at_far_end else self._span_deg, arrived)
+        self._motor.move(0.0 if at_far_end else self._span_deg, arrived, self.speed_deg_s)

@@ -171,16 +171,17 @@ class Motor:
         with self._lock:
             return self._motion
 
-    def move(self, target: float, time_s: float) -> float:
-        """Go to a place; return when it will be there."""
+    def move(self, target: float, time_s: float, speed: float | None = None) -> float:
+        """Go to a place, at the motor's own speed or another; return when it will be there."""
         with self._lock:
-            self._motion = moved(self._motion, time_s, target, self.speed, self.acceleration)
+            self._motion = moved(self._motion, time_s, target, speed or self.speed, self.acceleration)
             return self._motion.ends_at
 
-    def jog(self, sense: int, time_s: float) -> None:
+    def jog(self, sense: int, time_s: float, speed: float | None = None) -> None:
         """Turn on for ever, forward (1) or backward (-1)."""
         with self._lock:
-            self._motion = jogged(self._motion, time_s, sense * self.jog_speed, self.acceleration)
+            velocity = sense * (speed or self.jog_speed)
+            self._motion = jogged(self._motion, time_s, velocity, self.acceleration)
 
     def stop(self, time_s: float) -> float:
         """Brake; return when it will be at rest."""
