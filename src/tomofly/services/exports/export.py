@@ -29,7 +29,8 @@ from tomofly.services.table import (
 from tomofly.store import browse
 from tomofly.store.browse import BrowsedItem
 
-Format = Literal["relion", "relion4", "imod", "aretomo", "warp", "csv", "json"]
+Format = Literal["relion", "relion4", "imod", "aretomo", "warp", "tiff", "hdf5", "zarr", "csv", "json"]
+PixelType = Literal["float32", "float16", "uint16"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -40,7 +41,8 @@ class ExportOptions:
 
     ``particles``: also cut out the particles of micrographs. ``full_stacks``: stacks of tilts have the pixels
     of the motion-corrected tilts, not those that the session aligned its series with. ``threshold``: take the
-    candidates that score so high, instead of the session's picks.
+    candidates that score so high, instead of the session's picks. ``pixels``: the type of the voxels of
+    exported volumes.
     """
 
     format: Format = "relion"
@@ -49,6 +51,7 @@ class ExportOptions:
     copy_files: bool = False
     full_stacks: bool = False
     threshold: float | None = None
+    pixels: PixelType = "float32"
 
 
 @dataclass(frozen=True)
@@ -293,24 +296,51 @@ def _write_series(home: Home, draft: Draft) -> None:
     write_series(home, exported_items(home, draft), draft)
 
 
+def _write_volumes(home: Home, draft: Draft) -> None:
+    from tomofly.services.exports.volumes import write_volumes
+
+    write_volumes(exported_items(home, draft), draft)
+
+
 Writer = Callable[[Home, Draft], None]
 
 _WRITERS: Mapping[Format, Writer] = {"relion": _write_relion, "csv": _write_table, "json": _write_table}
 """Of sessions whose items are micrographs, or anything that makes a table."""
 
-_SERIES_WRITERS: Mapping[Format, Writer] = dict.fromkeys(FORMATS, _write_series)
+_VOLUME_FORMATS: tuple[Format, ...] = ("tiff", "hdf5", "zarr")
+
+_SERIES_WRITERS: Mapping[Format, Writer] = {
+    wanted: _write_series for wanted in FORMATS if wanted not in _VOLUME_FORMATS
+}
 """Of sessions whose items are tilt series."""
+
+_VOLUME_WRITERS: Mapping[Format, Writer] = {
+    **dict.fromkeys(_VOLUME_FORMATS, _write_volumes), "csv": _write_table, "json": _write_table,
+}  # fmt: skip
+"""Of sessions whose items are X-ray scans."""
 
 
 def _writer(workflow: Workflow, wanted: Format) -> Writer:
     """Give what writes a format for a kind of session. Raises TomoflyError naming those that there are."""
-    writers = _SERIES_WRITERS if "series_alignment" in workflow.by_name else _WRITERS
+    writers = _WRITERS
+    if "series_alignment" in workflow.by_name:
+        writers = _SERIES_WRITERS
+    elif "volume" in workflow.by_name:
+        writers = _VOLUME_WRITERS
     if wanted not in writers:
         raise TomoflyError(
             f"A session of kind '{workflow.kind}' has no export format '{wanted}'",
             f"Legal are: {', '.join(writers)}",
         )
     return writers[wanted]
+
+
+def checked_pixels(text: str) -> PixelType:
+    """Return the name of a type of voxels if there is one. Raises TomoflyError."""
+    for known in get_args(PixelType):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise TomoflyError(f"Voxels cannot be {text}", f"Legal are: {', '.join(get_args(PixelType))}")
 
 
 def checked_format(text: str) -> Format:
