@@ -178,6 +178,31 @@ def test_a_capture_without_darks_and_flats_says_so(tmp_path: Path) -> None:
     assert ticket.problem == "no darks and no flats known"
 
 
+def test_what_frames_say_counts_more_than_what_is_told_of_them(tmp_path: Path) -> None:
+    store = CalibrationStore()
+    store.add_mean(FrameKind.DARK, np.full(SHAPE, 3), 0)
+    told = {
+        "exposure_s": 9.0,
+        "lens": 7,
+        "darks": 20,
+        "angles": 1500,
+        "rotation_step_deg": 9.0,
+        "user": "Ada",
+    }
+    with CaptureService(plain(tmp_path), calibration=store, facts=lambda: told) as service:
+        ticket = service.request(CaptureRequest(3))
+        send(service, range(3), exposure_s=0.01, lens=1)
+        assert ticket.wait(SECONDS)
+    expected = {
+        "measurement/instrument/detector/exposure_time": 0.01,
+        "measurement/instrument/detection_system/objective/lens_select": 1,
+        "process/acquisition/dark_fields/number": 1, "process/acquisition/rotation/num_angles": 3,
+        "process/acquisition/rotation/rotation_step": 0.25, "measurement/sample/experimenter/name": b"Ada",
+    }  # fmt: skip
+    with h5py.File(ticket.path) as file:
+        assert {path: file[path][0] for path in expected} == expected
+
+
 def test_the_projects_own_reader_reads_it(tmp_path: Path) -> None:
     store = CalibrationStore()
     store.add_mean(FrameKind.DARK, np.full(SHAPE, 3), 0)

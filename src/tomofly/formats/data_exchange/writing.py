@@ -75,8 +75,8 @@ class ScanWriter:
         self._file.attrs["implements"] = text(layout.IMPLEMENTS)
         self._make_datasets()
         self._known = {name for name, fields in (("dark", dark), ("flat", flat)) if fields is not None}
+        write_facts(self._file, {**(facts or {}), "width_px": shape_yx[1], "height_px": shape_yx[0]})
         _write_fields(self._file, dark, flat, compression)
-        write_facts(self._file, {"width_px": shape_yx[1], "height_px": shape_yx[0], **(facts or {})})
         self._file.flush()
         self._file.swmr_mode = True
 

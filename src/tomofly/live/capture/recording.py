@@ -179,7 +179,8 @@ class Recording:
             dark, flat, fields = None, None, {}
         self._writer = ScanWriter(
             self._part, (rows, columns), first.image.dtype,
-            facts={**known, **fields, **self._facts, **self.ticket.request.facts},
+            # What the frames themselves say counts more than what was told of them.
+            facts={**self._facts, **self.ticket.request.facts, **known, **fields},
             dark=dark, flat=flat, compression=self._compression,
         )  # fmt: skip
         return self._writer
