@@ -244,12 +244,17 @@ def test_a_second_beamline_says_that_the_port_is_taken(line: RunningBeamline) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_by_signal_with_its_count(tmp_path: Path, number: signal.Signals) -> None:
-    with beamline(tmp_path, "--size", "16x20", "--pattern", "golden", "--codec", "lz4") as running:
+    # A PV of its own stands for that of a program that collects.
+    outside = ["--frame-type-pv", CAMERA + "TriggerSource"]
+    with beamline(tmp_path, "--size", "16x20", "--pattern", "golden", "--codec", "lz4", *outside) as running:
         frame = running.frames_of(1)[0]
         assert frame.codec.name == "lz4"
         assert frame.uncompressedSize == 16 * 20 * 2
         raw = imagecodecs.lz4_decode(np.asarray(frame.value).tobytes(), out=frame.uncompressedSize)
         assert np.frombuffer(raw, np.uint16).mean() > 1000
+        running.put(CAMERA + "TriggerSource", 1)
+        with running.frames() as following:
+            next_of(following, FrameType=1)
         running.process.send_signal(number)
         assert running.process.wait(timeout=20) == 0
         assert "stopped after" in running.log.read_text()

@@ -101,6 +101,7 @@ def beamline(
     ] = "none",
     drop_share: Annotated[float, typer.Option(min=0, max=1, help="Probability of random losses")] = 0.01,
     drop_period: Annotated[int, typer.Option(min=1, help="Frames from loss to loss")] = 100,
+    drop_burst: Annotated[int, typer.Option(min=1, help="Losses in a row of the mode burst")] = 5,
     wrap16: Annotated[bool, typer.Option(help="Ids of 16 bits")] = False,
     first_id: Annotated[int, typer.Option(min=0, help="Id of the first frame")] = 1,
     truth: Annotated[Path | None, typer.Option(help="File for the truth, kept up to date")] = None,
@@ -134,7 +135,12 @@ def beamline(
         acquire=acquire,
         recorded=recorded,
         wishes=Wishes(
-            drop=drop, drop_share=drop_share, drop_period=drop_period, wrap_16_bits=wrap16, codec=codec
+            drop=drop,
+            drop_share=drop_share,
+            drop_period=drop_period,
+            drop_burst=drop_burst,
+            wrap_16_bits=wrap16,
+            codec=codec,
         ),
         first_id=first_id,
         truth=None if truth is None else truth.expanduser().absolute(),

@@ -83,6 +83,7 @@ class Camera:
         self.scene = scene
         self.counts = CameraCounts()
         self.autopilot = autopilot
+        self.failure: Exception | None = None
         self._orders = orders
         self._frame_type, self._deliver, self._is_frozen = frame_type, deliver, is_frozen
         self._changed = threading.Condition()
@@ -133,11 +134,15 @@ class Camera:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        while not self._ending:
-            if self._acquiring:
-                self._series()
-            else:
-                self._wait(IDLE_S)
+        try:
+            while not self._ending:
+                if self._acquiring:
+                    self._series()
+                else:
+                    self._wait(IDLE_S)
+        except Exception as error:
+            # Whoever runs the beamline ends it and says so: a camera without a thread would seem to hang.
+            self.failure = error
 
     def _wait(self, seconds: float) -> None:
         with self._changed:

@@ -23,16 +23,19 @@ def run_beamline(
     config: BeamlineConfig, options: StartOptions, names: Names, tell: Callable[[str], None]
 ) -> None:
     """Serve until SIGINT or SIGTERM; once in a process, after `settle_network`."""
-    asyncio.run(_serve(config, options, names, tell))
+    failure = asyncio.run(_serve(config, options, names, tell))
+    if failure is not None:
+        tell(f"tomofly: the simulated camera has died: {type(failure).__name__}: {failure}")
     # EPICS's own threads do not end, and its way of exiting may wait for them.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(0 if failure is None else 1)
 
 
 async def _serve(
     config: BeamlineConfig, options: StartOptions, names: Names, tell: Callable[[str], None]
-) -> None:
+) -> Exception | None:
+    """Serve until a signal comes, or the camera fails; give that failure."""
     from tomofly.simulate.beamline.ioc import BeamlineIoc
     from tomofly.simulate.beamline.sending import ImageServer
 
@@ -56,6 +59,7 @@ async def _serve(
             f"stopped after {counts.number} frames: {delivery.sent} sent, {len(delivery.dropped)} dropped on "
             f"request, {counts.skipped} not made in time"
         )
+    return beamline.camera.failure
 
 
 def _announce(ioc: "BeamlineIoc", names: Names, tell: Callable[[str], None]) -> None:
@@ -68,7 +72,7 @@ def _announce(ioc: "BeamlineIoc", names: Names, tell: Callable[[str], None]) -> 
 async def _refresh(beamline: Beamline, ioc: "BeamlineIoc", over: asyncio.Event) -> None:
     """Show how everything is until it is over."""
     truth_at = time.monotonic()
-    while not over.is_set():
+    while not over.is_set() and beamline.camera.failure is None:
         ioc.refresh()
         if time.monotonic() - truth_at > TRUTH_S:
             truth_at = time.monotonic()
