@@ -29,7 +29,7 @@ from tomofly.services.table import (
 from tomofly.store import browse
 from tomofly.store.browse import BrowsedItem
 
-Format = Literal["relion", "relion4", "imod", "aretomo", "warp", "tiff", "hdf5", "zarr", "csv", "json"]
+Format = Literal["relion", "relion4", "imod", "aretomo", "warp", "csv", "json", "tiff", "hdf5", "zarr"]
 PixelType = Literal["float32", "float16", "uint16"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
