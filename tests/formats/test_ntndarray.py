@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import h5py
@@ -17,6 +18,7 @@ from p4p import Type, Value
 from p4p.nt import NTNDArray, NTScalar
 
 from tomofly.formats.ntndarray import make_ndarray, parse_ndarray, peek_unique_id
+from tomofly.formats.ntndarray_codecs import CODECS
 from tomofly.model.errors import BadInput
 
 TYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
@@ -156,6 +158,36 @@ def test_an_unknown_codec_is_named() -> None:
 def test_hostile_payloads_are_refused(codec: str, payload: bytes) -> None:
     with pytest.raises(BadInput, match=codec):
         parse_ndarray(compressed(picture(), codec, payload))
+
+
+@given(
+    codec=st.sampled_from(CODECS),
+    payload=st.binary(min_size=1, max_size=300),
+    code=st.sampled_from(["u1", "u2", "f8"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_no_payload_does_more_than_be_refused(codec: str, payload: bytes, code: str) -> None:
+    value = compressed(picture(code), codec, payload)
+    try:
+        assert parse_ndarray(value).image.shape == (19, 23)
+    except BadInput as error:
+        assert codec in str(error)
+
+
+@given(packer=st.sampled_from(sorted(PACKERS)), at=st.integers(0, 400), to=st.integers(0, 255))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_byte_is_refused_or_changes_pixels_only(packer: str, at: int, to: int) -> None:
+    payload = bytearray(PACKERS[packer](picture()))
+    payload[at % len(payload)] = to
+    value = compressed(picture(), packer.split(maxsplit=1)[0], bytes(payload))
+    with suppress(BadInput):
+        assert parse_ndarray(value).image.shape == (19, 23)
+
+
+def test_a_jpeg_that_promises_another_size_is_refused() -> None:
+    large = imagecodecs.jpeg_encode(np.zeros((4000, 4000), np.uint8))
+    with pytest.raises(BadInput, match="jpeg"):
+        parse_ndarray(compressed(picture("u1"), "jpeg", large))
 
 
 @pytest.mark.parametrize("packer", PACKERS)

@@ -134,10 +134,11 @@ def _image(
         raise BadInput(
             f"the size announced (uncompressedSize {unpacked}) is not that of {shape[::-1]} pixels of {dtype}"
         )
-    flat = decompress(codec, pixels.view(np.uint8), dtype, count) if codec else pixels
-    if flat.size != count:
-        raise BadInput(f"{flat.size} pixels came for an image of {' x '.join(map(str, shape[::-1]))}")
-    return flat.reshape(shape)
+    if codec:
+        return decompress(codec, pixels.view(np.uint8), dtype, shape)
+    if pixels.size != count:
+        raise BadInput(f"{pixels.size} pixels came for an image of {' x '.join(map(str, shape[::-1]))}")
+    return pixels.reshape(shape)
 
 
 def _numbers_before_compression(parameter: object, sent: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,5 +1,6 @@
 """The compressions an areaDetector puts on an NTNDArray: jpeg, blosc, lz4, bslz4 and zlib."""
 
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -17,19 +18,20 @@ Payload = Any
 _SHUFFLE_BYTES, _SHUFFLE_GROUP, _SHUFFLE_LEAST = 8192, 8, 128
 
 
-def decompress(codec: str, payload: Payload, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    """The `count` numbers of type `dtype` in a compressed `payload` (bytes,), as a flat array.
+def decompress(codec: str, payload: Payload, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The image of this shape and type in a compressed `payload` (bytes,).
 
     Raises BadInput for a codec nobody knows and for a payload that does not hold so many numbers.
     """
     name = codec.lower()
-    if name not in _DECODERS:
+    if name not in CODECS:
         raise BadInput(
             f"the images are compressed with {codec!r}, which is not known here",
-            f"set the camera's codec plugin to one of {', '.join(sorted(_DECODERS))} or none",
+            f"set the camera's codec plugin to one of {', '.join(CODECS)} or none",
         )
     try:
-        flat = _DECODERS[name](payload, dtype, count)
+        count = math.prod(shape)
+        flat = _jpeg(payload, shape) if name == "jpeg" else _DECODERS[name](payload, dtype, count)
     except (RuntimeError, ValueError, zlib.error) as error:
         raise BadInput(f"an image compressed with {codec} cannot be unpacked: {error}") from error
     if flat.dtype != dtype or flat.size != count:
@@ -37,7 +39,7 @@ def decompress(codec: str, payload: Payload, dtype: np.dtype[Any], count: int) -
             f"an image compressed with {codec} unpacks to {flat.size} numbers of {flat.dtype}, "
             f"not to {count} of {dtype}"
         )
-    return flat
+    return flat.reshape(shape)
 
 
 def _from_bytes(raw: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -70,8 +72,10 @@ def _zlib(payload: Payload, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     return _from_bytes(raw, dtype)
 
 
-def _jpeg(payload: Payload, *_expected: Any) -> NDArray[Any]:
-    return np.asarray(imagecodecs.jpeg_decode(payload)).reshape(-1)
+def _jpeg(payload: Payload, shape: tuple[int, ...]) -> NDArray[Any]:
+    # Into memory of the right size: what a header promises may be any size.
+    image: Any = np.empty(shape, np.uint8)
+    return np.asarray(imagecodecs.jpeg_decode(payload, out=image)).reshape(-1)
 
 
 def _bitshuffled_lz4(payload: Payload, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
@@ -103,7 +107,7 @@ def _bitshuffled_lz4(payload: Payload, dtype: np.dtype[Any], count: int) -> NDAr
 _DECODERS: dict[str, Callable[[Payload, np.dtype[Any], int], NDArray[Any]]] = {
     "blosc": _blosc,
     "bslz4": _bitshuffled_lz4,
-    "jpeg": _jpeg,
     "lz4": _lz4,
     "zlib": _zlib,
 }
+CODECS = ("blosc", "bslz4", "jpeg", "lz4", "zlib")

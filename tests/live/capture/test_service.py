@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.live.capture.stream import FRAME_BYTES, SHAPE, fact, frame, numbers_in, send
 from tests.live.pva_camera import until
 from tomofly.formats.data_exchange.writing import ScanWriter
-from tomofly.formats.scan import read_scan
+from tomofly.formats.scan import open_rows, read_scan
 from tomofly.live.calibration import CalibrationStore
 from tomofly.live.capture.request import CaptureRequest, CaptureState, Ending
 from tomofly.live.capture.service import CaptureService, CaptureSettings
@@ -213,7 +213,18 @@ def test_the_projects_own_reader_reads_it(tmp_path: Path) -> None:
         send(service, range(9), exposure_s=0.01, lens=1)
         assert ticket.wait(SECONDS)
     scan = read_scan(ticket.path)
-    assert len(scan.projections) == 9
+    assert scan.layout == "Data Exchange"
+    assert np.array_equal(scan.angles_deg, np.arange(9) / 4)
+    assert (scan.pixel_size_um, scan.energy_kev, scan.exposure_s) == (0.69, 25.0, 0.01)
+    assert scan.flat_scale == 1
+    assert not scan.notes
+    assert scan.darks is not None
+    assert scan.flats is not None
+    with open_rows(scan) as rows:
+        read = rows.projections(0, SHAPE[0])
+        assert np.array_equal(read, np.stack([frame(n).image for n in range(9)]))
+        assert (rows.frames(scan.darks, 0, 2) == 3).all()
+        assert (rows.frames(scan.flats, 0, 2) == 900).all()
 
 
 def test_a_camera_that_changes_ends_the_capture_with_what_it_has(service: CaptureService) -> None:

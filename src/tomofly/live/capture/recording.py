@@ -128,7 +128,8 @@ class Recording:
                 self._write_one()
             if self._ending is not None and not self._waiting:
                 self._finish(self._ending)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:
+            # Whatever happens to one file, the others are written on.
             self._give_up(error)
         return self.ticket.ended
 
@@ -140,7 +141,7 @@ class Recording:
                 if self._space.is_short():
                     self.stop(Ending.NO_SPACE)
                     self._drop_waiting(Ending.NO_SPACE)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
             self._give_up(error)
 
     def _drop_waiting(self, ending: Ending) -> None:
@@ -246,7 +247,7 @@ class Recording:
 
     def _give_up(self, error: Exception) -> None:
         """The disk failed: touch the file no more, as HDF5 may crash, and leave it to the next start."""
-        log.warning("a capture's disk failed", file=self._part.name, error=str(error))
+        log.warning("a capture's disk failed", file=self._part.name, exc_info=error)
         self._drop_waiting(Ending.DISK_FAILED)
         if self._writer is None:
             self._abandon(Ending.DISK_FAILED, str(error))
