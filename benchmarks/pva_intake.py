@@ -11,6 +11,7 @@ many into a file meanwhile, half of them from before.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import socket
@@ -61,11 +62,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.frames = 0
+        self.first_at, self.last_at = math.inf, 0.0
         self.ages_s: list[float] = []
         self.warm = threading.Event()
 
     def take(self, frame: Frame) -> None:
         self.frames += 1
+        self.first_at, self.last_at = min(self.first_at, frame.received_at), frame.received_at
         self.ages_s.append(time.time() - frame.acquired_at)
         if self.frames == WARM_UP_FRAMES:
             self.warm.set()
@@ -84,21 +87,21 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 intake.attach("capture", capture.put)
             if not watch.warm.wait(START_S):
                 raise SystemExit(f"no frames came: {intake.status()}")
-            before, times, wall = watch.frames, os.times(), time.monotonic()
+            before, times = watch.frames, os.times()
             half = options.capture // 2
             ticket = capture.request(CaptureRequest(half, half)) if options.capture else None
             source.wait(options.seconds + START_S)
-            # The source waits before it ends; frames came for this much of the time.
             frames = watch.frames - before
             now = os.times()
             user_ms, system_ms = (1e3 * (now[n] - times[n]) / max(frames, 1) for n in (0, 1))
-            seconds = min(time.monotonic() - wall, frames / options.rate)
+            seconds = watch.last_at - watch.first_at
             written = {} if ticket is None else {
                 "captured": ticket.written, "capture_lost": ticket.lost, "capture_state": ticket.state
             }  # fmt: skip
             ages = sorted(watch.ages_s)
             return {
-                "frames": watch.frames, "frames_per_s": frames / seconds, "user_ms_per_frame": user_ms,
+                "frames": watch.frames, "frames_per_s": (watch.frames - 1) / seconds,
+                "user_ms_per_frame": user_ms,
                 "system_ms_per_frame": system_ms,
                 "age_ms_median": 1e3 * ages[len(ages) // 2], "age_ms_p95": 1e3 * ages[len(ages) * 95 // 100],
                 "account": intake.losses.account().summary(), "flags": dict(intake.status().flags), **written,

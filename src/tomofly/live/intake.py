@@ -239,6 +239,7 @@ class Intake:
             consumer.offer(frame)
 
     def _note(self, frame: Frame, flags: tuple[str, ...]) -> None:
+        self._problem = ""
         self._flags.update(str(flag) for flag in flags)
         interval = frame.received_at - self._last_at
         if math.isfinite(interval):
@@ -250,7 +251,6 @@ class Intake:
         if form != self._form:
             self._changes += self._form is not None
             self._form = form
-            self._problem = ""
             log.info("the camera's images", shape=form[0], dtype=form[1], first=frame.number)
 
 

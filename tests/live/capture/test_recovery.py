@@ -1,5 +1,7 @@
 """A killed capture is whole at the next start, or gone; a disk that is really full leaves no half file."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -100,6 +102,24 @@ def test_a_part_that_another_program_writes_is_left_alone(tmp_path: Path) -> Non
     assert part.exists()
     claim.release()
     assert [one.frames for one in recover(unfinished_parts(tmp_path), SpaceGuard(tmp_path, 0))] == [5]
+
+
+def test_where_there_are_no_locks_a_part_is_left_until_it_has_not_grown_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with CaptureService(CaptureSettings(tmp_path / "captures", reserve_bytes=0)) as service:
+        ticket = service.request(CaptureRequest(1))
+        send(service, range(1))
+        assert ticket.wait(30)
+        assert ticket.state is CaptureState.DONE
+    part = unfinished(tmp_path, 5)
+    assert recover([part], SpaceGuard(tmp_path, 0)) == []
+    os.utime(part, (1e9, 1e9))
+    assert [one.frames for one in recover([part], SpaceGuard(tmp_path, 0))] == [5]
 
 
 def test_a_part_waits_for_room_to_be_recovered(tmp_path: Path) -> None:

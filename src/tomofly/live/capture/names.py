@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tomofly.model.errors import BadInput
 
 SUFFIX = ".h5"
 PART = ".h5.part"
+_UNUSED_S = 600.0
 _USABLE = re.compile(r"[\w.+@-][\w.+@ -]{0,199}")
 
 
@@ -56,9 +58,13 @@ class Claim:
         self._descriptor: int | None = os.open(part, flags, 0o666)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            # Some file systems know no locks. There, a part is in use as long as it still grows.
+            unknown = not isinstance(error, BlockingIOError)
+            if unknown and (new or time.time() - os.fstat(self._descriptor).st_mtime > _UNUSED_S):
+                return
             os.close(self._descriptor)
-            raise
+            raise BlockingIOError(error.errno, f"{part.name} is in use") from error
 
     def release(self) -> None:
         """Let go of it."""
