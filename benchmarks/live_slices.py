@@ -18,6 +18,7 @@ from itertools import cycle
 import numpy as np
 
 from tomofly.imaging.xray.backend import Choice, RingShape, open_backend
+from tomofly.imaging.xray.level_slices import TiltedPlane
 from tomofly.imaging.xray.normalisation import absorption, make_reference
 from tomofly.imaging.xray.running_slices import RunningSlices, SlicePlan, Window
 from tomofly.imaging.xray.slices import plane_line
@@ -175,7 +176,7 @@ def measure_drift(frames: int, room: Room) -> dict[str, object]:
     random = np.random.default_rng(3)
     backend = open_backend(room.backend, RingShape(rows, columns, slots + 1), threads=1)
     lines = (plane_line("y", 30, 5, columns), plane_line("x", 50, 0, columns))
-    plan = SlicePlan(lines, None, "parzen", 47.3, columns)
+    plan = SlicePlan(lines, TiltedPlane(20, 0.0, rows), "parzen", 47.3, columns)
     stock = [random.gamma(2, 0.5, (rows, columns)).astype(np.float32) for _ in range(50)]
     running = RunningSlices(backend, plan)
     slots_of, free = np.arange(slots), slots
@@ -192,7 +193,8 @@ def measure_drift(frames: int, room: Room) -> dict[str, object]:
         running.move(Window(slots_of, angle, weight))
     fresh = RunningSlices(backend, plan)
     fresh.fill(Window(slots_of, angle, weight))
-    pairs = zip(running.planes(), fresh.planes(), strict=True)
+    images_of = [[*one.planes(), one.tilted()] for one in (running, fresh)]
+    pairs = zip(*images_of, strict=True)
     worst = max(float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs)
     return {"frames": frames, "relative_difference": worst}
 

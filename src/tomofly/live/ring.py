@@ -110,7 +110,8 @@ class AngularRing:
 
     def release(self) -> None:
         """Free the slots of what left the window, once nothing holds their projections any more."""
-        self._free.extend(self._leaving)
+        # Used last, used first: memory that was never touched stays so.
+        self._free.extendleft(self._leaving)
         self._leaving.clear()
 
     def reshape(self, turns: float, step_deg: float | None) -> None:

@@ -11,7 +11,7 @@ from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.backend import Choice, RingBackend, RingShape, open_backend
 from tomofly.imaging.xray.level_slices import TiltedPlane
 from tomofly.imaging.xray.rotation_centre import CentreEstimate, agreed_centre, centre_from_pair
-from tomofly.imaging.xray.running_slices import RunningSlices, SlicePlan
+from tomofly.imaging.xray.running_slices import RunningLevel, RunningSlices, SlicePlan
 from tomofly.imaging.xray.slices import plane_line
 from tomofly.live.frames import Frame
 from tomofly.live.parameters import WINDOW, LiveParameters
@@ -69,8 +69,10 @@ class LiveSlicer:
             self.shape.slots - BATCH, BATCH, parameters.window_turns, parameters.angular_step_deg
         )
         self._running: RunningSlices | None = None
+        self._level: RunningLevel | None = None
         self._centres: list[CentreEstimate] = []
         self._taken_centre: float | None = None
+        self._since_centre = 0
         self._made_with = np.full(self.shape.slots, -1)
         self.newest: Frame | None = None
 
@@ -123,12 +125,14 @@ class LiveSlicer:
         for_each(store, len(places), self._threads)
         for entry, _, _ in places:
             self._made_with[entry.slot] = preparation
-        self._find_centre([(entry, pair) for entry, _, pair in places if pair is not None])
+        self._since_centre += len(places)
+        if self._since_centre >= len(self.ring) / _CENTRE_PAIRS:
+            self._find_centre([(entry, pair) for entry, _, pair in places if pair is not None])
 
     def _find_centre(self, pairs: list[tuple[Entry, Entry]]) -> None:
         if not pairs:
             return
-        # One of a batch: the next batch brings the next.
+        self._since_centre = 0
         entry, pair = pairs[-1]
         every = max(1, self.shape.rows // _CENTRE_ROWS)
         projections = (self.backend.projection(one.slot, every) for one in (entry, pair))
@@ -163,30 +167,39 @@ class LiveSlicer:
 
     def full(self, given_up: Callable[[], bool] = lambda: False) -> Images | None:
         """Sum the whole window with the parameters as they are; None where it was given up in between."""
-        running = RunningSlices(self.backend, self._plan())
-        self._running = None
-        if not running.fill(self.ring.window(), given_up):
+        plan, window = self._plan(), self.ring.window()
+        running = RunningSlices(self.backend, plan)
+        self._running, self._level = None, None
+        if not running.fill(window, given_up):
             return None
         self._running = running
         self.ring.release()
-        return self._images(running)
+        if plan.plane is not None:
+            return self._images(running, running.tilted())
+        row = self.ortho_xyz[2]
+        if not self.backend.level_is_quick:
+            self._level = RunningLevel(self.backend, plan, row, window)
+        return self._images(running, self.backend.level(row, plan.filter_name, window.views(plan)))
 
     def follow(self) -> Images | None:
         """Bring the slices to the window as it now is; None before the first ``full``, or when it must be."""
         running = self._running
         if running is None or running.plan.centre != self.centre:
             return None
-        running.move(self.ring.window())
-        self.ring.release()
-        return self._images(running)
-
-    def _images(self, running: RunningSlices) -> Images:
-        plan = running.plan
-        y, x = running.planes()
+        window, plan = self.ring.window(), running.plan
+        running.move(window)
         if plan.plane is not None:
-            return Images(running.tilted(), y, x)
-        views = self.ring.window().views(plan)
-        return Images(self.backend.level(self.ortho_xyz[2], plan.filter_name, views), y, x)
+            level = running.tilted()
+        elif self._level is not None:
+            level = self._level.image(window)
+        else:
+            level = self.backend.level(self.ortho_xyz[2], plan.filter_name, window.views(plan))
+        self.ring.release()
+        return self._images(running, level)
+
+    def _images(self, running: RunningSlices, level: FloatArray) -> Images:
+        y, x = running.planes()
+        return Images(level, y, x)
 
     def settled(self, preparation: int) -> float:
         """Give the share of projections that were prepared as they now would be."""

@@ -1,5 +1,7 @@
 """Sums that follow a window: what is taken away is what was added, on either backend."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from tomofly.imaging.xray.angular_weights import angular_weights, coverage_deg
 from tomofly.imaging.xray.backend import RingBackend, RingShape, gpu_problem, open_backend
 from tomofly.imaging.xray.level_slices import TiltedPlane
 from tomofly.imaging.xray.ring_cpu import stretch
-from tomofly.imaging.xray.running_slices import RunningSlices, SlicePlan, Window
+from tomofly.imaging.xray.running_slices import RunningLevel, RunningSlices, SlicePlan, Window
 from tomofly.imaging.xray.slices import plane_line
 
 ROWS, COLUMNS = 67, 45
@@ -80,6 +82,24 @@ def test_adding_and_taking_away_in_any_order_is_the_window_that_is_left(
     assert_same(running, fresh, 0.05)
     running.move(Window(np.array([], np.int64), np.array([]), np.array([])))
     assert max(np.abs(one).max() for one in running.planes()) < 1e-5
+
+
+def test_a_level_slice_changes_over_to_direct_sums_without_a_trace() -> None:
+    backend = open_backend("cpu", SHAPE, threads=2)
+    for slot, image in enumerate(projections(24, 4)):
+        backend.store(slot, image)
+    angles = np.arange(24) * 9.0
+    window = Window(np.arange(20), angles[:20], np.full(20, np.pi / 20))
+    level = RunningLevel(backend, PLAN, 33, window)
+    quick = backend.level(33, "parzen", window.views(PLAN))
+    assert np.allclose(level.image(window, change_over=0), quick)
+    for step in range(4):
+        moved = np.concatenate([np.arange(step, 20), np.arange(20, 20 + step)])
+        window = Window(moved, angles[moved], np.full(20, np.pi / 20))
+        image = level.image(window, change_over=6)
+    fresh = RunningSlices(backend, replace(PLAN, lines=(), plane=TiltedPlane(33, 0, ROWS)))
+    fresh.fill(window)
+    assert np.abs(image - fresh.tilted()).max() < 1e-5 * np.abs(image).max()
 
 
 def test_a_sum_may_be_given_up(backend: RingBackend) -> None:

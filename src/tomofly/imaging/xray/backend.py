@@ -52,6 +52,7 @@ class RingBackend(Protocol):
 
     name: str
     shape: RingShape
+    level_is_quick: bool  # quicker than taking some projections in and out
 
     def store(self, slot: int, absorption: FloatArray) -> None:
         """Ramp-filter a projection (z, s), float32, into a slot, and bin it."""

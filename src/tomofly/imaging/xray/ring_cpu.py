@@ -18,6 +18,9 @@ from tomofly.imaging.xray.window_taps import window_taps
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
+# Of the window of a quick answer: two columns on either side are enough for that.
+_COARSE_TOLERANCE = 0.02
+
 
 @dataclass
 class CpuSums:
@@ -39,6 +42,7 @@ class CpuRing:
     """A ``RingBackend`` in the processor's memory, on so many threads."""
 
     name = "cpu"
+    level_is_quick = False
 
     def __init__(self, shape: RingShape, threads: int = 2) -> None:
         self.shape = shape
@@ -98,7 +102,7 @@ class CpuRing:
         """Sum binned projections: images as large as ``planes`` gives, interpolated."""
         binned = replace(views, size=views.size // COARSE, binning=COARSE)
         passing = np.zeros((len(lines), self._coarse.shape[1], binned.size, LANES), np.float32)
-        taps = window_taps(filter_name, binning=COARSE)
+        taps = window_taps(filter_name, binning=COARSE, tolerance=_COARSE_TOLERANCE)
         add_lines(self._coarse, list(lines), binned, taps, passing, threads=self._threads)
         rows = max(1, self.shape.rows // COARSE)
         return [stretch(from_blocks(one, rows), (self.shape.rows, views.size)) for one in passing]

@@ -69,7 +69,8 @@ def _sums(one: FloatArray, other: FloatArray) -> Float64Array:
         return np.asarray(scipy.fft.irfft(spectrum, length)[: 2 * columns - 1])
 
     ones = np.ones((1, columns))
-    return np.stack([convolved(a, b), convolved(a * a, ones), convolved(b * b, ones)])
+    powers = [convolved((one * one).sum(axis=0, keepdims=True), ones) for one in (a, b)]
+    return np.stack([convolved(a, b), *powers])
 
 
 def _edges(image: FloatArray) -> Float64Array:

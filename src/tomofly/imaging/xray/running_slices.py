@@ -1,7 +1,7 @@
 """Slices that follow a moving window: what is new is added, and exactly what a slot held is taken away."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,10 @@ class Window:
     angle_deg: Float64Array
     weight: Float64Array
 
+    def part(self, chosen: IntArray) -> "Window":
+        """Give some of the projections, with their weights as they are."""
+        return Window(self.slots[chosen], self.angle_deg[chosen], self.weight[chosen])
+
     def views(self, plan: SlicePlan, chosen: IntArray | slice = slice(None)) -> Views:
         """Give the projections, or some of them, as views of a plan."""
         return Views(self.slots[chosen], self.angle_deg[chosen], self.weight[chosen], plan.centre, plan.size)
@@ -67,8 +71,7 @@ class RunningSlices:
         for piece in np.array_split(np.arange(len(window.slots)), _PIECES):
             if given_up():
                 return False
-            part = Window(window.slots[piece], window.angle_deg[piece], window.weight[piece])
-            self._backend.add(self._sums, part.views(self.plan))
+            self._backend.add(self._sums, window.views(self.plan, piece))
         self._hold(window)
         return True
 
@@ -103,3 +106,32 @@ class RunningSlices:
     def tilted(self) -> npt.NDArray[np.float32]:
         """Give the tilted plane (y, x), float32; only where the plan has one."""
         return self._backend.tilted(self._sums)
+
+
+class RunningLevel:
+    """A horizontal slice that follows a window, where a sum anew is dearer than some projections in and out.
+
+    All that was in the window at first is summed through Fourier space, as long as any of it is left; what
+    came since is summed directly, and at each step some of the first projections change over. Both ways give
+    the same but for the tolerance of the first.
+    """
+
+    def __init__(self, backend: RingBackend, plan: SlicePlan, row: int, window: Window) -> None:
+        plane = TiltedPlane(row, 0.0, backend.shape.rows)
+        self._backend, self._row = backend, row
+        self._direct = RunningSlices(backend, replace(plan, lines=(), plane=plane))
+        self._first_angle = np.full(backend.shape.slots, np.nan)
+        self._first_angle[window.slots] = window.angle_deg
+
+    def image(self, window: Window, *, change_over: int = 16) -> npt.NDArray[np.float32]:
+        """Give the slice (y, x), float32, of a window, once sums have moved to it."""
+        first = np.flatnonzero(self._first_angle[window.slots] == window.angle_deg)
+        going, staying = first[:change_over], first[change_over:]
+        self._first_angle[window.slots[going]] = np.nan
+        others = np.setdiff1d(np.arange(len(window.slots)), staying)
+        self._direct.move(window.part(others))
+        image = self._direct.tilted()
+        if len(staying):
+            views = window.part(staying).views(self._direct.plan)
+            image = image + self._backend.level(self._row, self._direct.plan.filter_name, views)
+        return image

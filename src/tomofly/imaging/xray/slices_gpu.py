@@ -103,6 +103,7 @@ class GpuRing:
     """A ``RingBackend`` on the current CUDA device; ``half`` keeps projections in float16."""
 
     name = "gpu"
+    level_is_quick = True
 
     def __init__(self, shape: RingShape, *, half: bool = False) -> None:
         if shape.columns < 2:
