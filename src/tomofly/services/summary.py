@@ -7,6 +7,7 @@ from tomofly.services.accuracy import measure_accuracy
 from tomofly.services.exports.export import Export
 from tomofly.services.home import Home
 from tomofly.services.progress import session_progress
+from tomofly.services.scan_accuracy import SCAN_KIND, measure_scan_accuracy
 from tomofly.services.series import SERIES_KIND
 from tomofly.services.table import table_filter, table_scope
 from tomofly.services.tilt_accuracy import measure_tilt_accuracy, summed_up
@@ -30,6 +31,8 @@ def summarise_session(
         if scope.kind == SERIES_KIND:
             compared = measure_tilt_accuracy(connection, scope.folder, items)
             accuracy = summed_up(compared) if compared else None
+        elif scope.kind == SCAN_KIND:
+            compared, accuracy = [], measure_scan_accuracy(items)
         else:
             compared, accuracy = [], measure_accuracy(scope.folder, items)
     wall = wall_s if wall_s is not None else (span[1] - span[0] if span else 0.0)
