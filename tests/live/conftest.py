@@ -128,6 +128,14 @@ class ChannelAccess:
             watching.close()
         return value
 
+    def forget(self) -> None:
+        """Let go of all channels, so that a server which comes back elsewhere is found at once."""
+
+        async def purge() -> None:
+            aioca.purge_channel_caches()
+
+        self.run(purge())
+
     def close(self) -> None:
         """End the client."""
         self._loop.call_soon_threadsafe(aioca.purge_channel_caches)
@@ -145,15 +153,13 @@ def ca(epics: Loopback) -> Iterator[ChannelAccess]:
 
 
 class Server:
-    """A process that serves PVs; it is ready when it has written the line `ready`."""
+    """A process that serves PVs; what it writes, to whichever stream, is kept by lines."""
 
-    def __init__(self, arguments: Sequence[str | Path], environment: dict[str, str], log: Path) -> None:
-        self.log = log
-        self._file = log.open("w")
+    def __init__(self, arguments: Sequence[str | Path], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             env=environment, cwd=REPOSITORY, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=self._file,
+            stderr=subprocess.STDOUT,
         )  # fmt: skip
         self._lines: list[str] = []
         self._changed = threading.Condition()
@@ -179,8 +185,12 @@ class Server:
         with self._changed:
             self._changed.wait_for(lambda: found() is not None or "" in self._lines[-1:], timeout)
             line = found()
-        assert line is not None, f"no line with {wanted!r}: {self._lines} {self.log.read_text()}"
+        assert line is not None, f"no line with {wanted!r}: {self._lines}"
         return line
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; give its exit code."""
+        return self.process.wait(END_S)
 
     def end(self) -> int:
         """Ask it to end, and make it where it does not; give its exit code."""
@@ -194,7 +204,6 @@ class Server:
         self._reader.join(END_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        self._file.close()
         return code
 
 
@@ -202,17 +211,16 @@ Serve = Callable[..., Server]
 
 
 @pytest.fixture(scope="module")
-def serve(epics: Loopback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def serve(epics: Loopback) -> Iterator[Serve]:
     """Starts server processes (`serve("-m", "module", "argument", ready="ready")`), and ends them all."""
     servers: list[Server] = []
 
     def start(*arguments: str | Path, ready: str = "ready") -> Server:
-        log = tmp_path_factory.mktemp("server") / "stderr"
-        server = Server(arguments, epics.server(), log)
+        server = Server(arguments, epics.server())
         servers.append(server)
         server.line(ready)
         return server
 
     yield start
-    for server in servers:
+    for server in reversed(servers):
         server.end()

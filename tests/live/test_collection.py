@@ -333,6 +333,21 @@ def test_a_camera_that_stops_by_itself_is_started_again() -> None:
     on_bench(scenario, StreamFrameTimeout=0.1)
 
 
+def test_frames_behind_a_shutter_that_somebody_closed_are_not_used() -> None:
+    async def scenario(bench: Bench) -> None:
+        looking = asyncio.create_task(bench.collection.look_after())
+        await bench.streaming()
+        bench.double.values["shutter"] = 0
+        await bench.until(lambda: bench.double.said is FrameKind.OTHER)
+        assert "closed by somebody else" in bench.notices[-1]
+        bench.double.values["shutter"] = 1
+        await bench.until(lambda: bench.double.said is FrameKind.PROJECTION)
+        assert "opened again" in bench.notices[-1]
+        looking.cancel()
+
+    on_bench(scenario)
+
+
 def test_the_lens_is_followed() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.double.put("lens", 2)

@@ -159,6 +159,7 @@ def test_settings_outlive_a_restart(
     ca.put("t2:S:StreamPreCount", 123)
     ca.put("t2:R:FilterType", "Ramp")
     assert first.end() == 0
+    ca.forget()
     serve("-m", "tests.live.records_server", "t2:S:", "t2:R:", saved)
     assert ca.until("t2:S:StreamPreCount", lambda v: v == 123) == 123
     assert ca.get("t2:R:FilterType") == 2

@@ -147,9 +147,8 @@ class PlainLines(_View):
         if self._count % self.EVERY == 0:
             frames, recon = status["frames"], status["reconstruction"]
             late_ms, phase = 1e3 * recon["latency_p95_s"], status["collection"]["phase"]
-            tell(
-                f"{phase}: {frames['received']} frames in, {frames['missing']} missing, {recon['updates_per_s']:.1f} slices/s, latency p95 {late_ms:.0f} ms"
-            )
+            told = f"{phase}: {frames['received']} frames in, {frames['missing']} missing"
+            tell(f"{told}, {recon['updates_per_s']:.1f} slices/s, latency p95 {late_ms:.0f} ms")
         self._count += 1
 
 

@@ -142,6 +142,18 @@ class LiveClient:
         self.set(f"{name}={value}" for name, value in wanted if value is not None)
         return self._command("StreamCapture", wait_s, "FullFileName")
 
+    def start(self) -> None:
+        """Ask collection to start streaming. Raises TomoflyError where that is refused."""
+        self._command("StartScan", None, "")
+
+    def abort(self) -> None:
+        """Ask collection to end streaming."""
+        self._put(self.prefixes[False] + "AbortScan", 1)
+
+    def put(self, full_name: str, value: Any) -> None:
+        """Put a value to any PV by its whole name. Raises TomoflyError where nobody takes it."""
+        self._put(full_name, value)
+
     def retake(self, kind: str, wait_s: float | None = None) -> str:
         """Ask for dark or flat fields to be taken anew. Raises TomoflyError where that is refused."""
         return self._command(f"StreamRetake{kind.capitalize()}", wait_s, "StreamMessage")

@@ -85,6 +85,8 @@ class EpicsChannels:
         limit = ANSWER_S if wait_s is None else wait_s
         if not name.startswith(PVA):
             try:
+                # A server that is gone is known soon, however long its work may take.
+                await aioca.connect(name, timeout=ANSWER_S)
                 await aioca.caput(name, value, wait=wait_s is not None, timeout=limit)
             except aioca.CANothing as error:
                 raise DeviceFault(f"{name} cannot be set to {value}: {_reason(error)}", WAY_OUT) from error

@@ -115,6 +115,10 @@ class Shutter:
         await self._put(self.closing, limit_s)
         await self._until(False, limit_s)
 
+    async def is_open(self) -> bool:
+        """Tell whether its status says so; without a status it is believed to be as told."""
+        return not self.status or float(await self.channels.get(self.status)) == self.status_open
+
     async def _put(self, puts: tuple[Put, ...], limit_s: float) -> None:
         for name, value in puts:
             if name:

@@ -287,6 +287,7 @@ class Collection:
                     self.notice(
                         f"No frame has come for {self.frames.quiet_s():.0f} s although the camera runs"
                     )
+            await self._procedures.watch_shutter()
             await self._procedures.keep_turning()
         except DeviceFault as fault:
             self.notice(str(fault))

@@ -55,6 +55,7 @@ class Procedures:
         self._step = 0.0
         self._legs: asyncio.Task[None] | None = None
         self._turning_point = asyncio.Event()
+        self._dimmed = False
 
     # The limits of waits, all PVs.
 
@@ -125,22 +126,23 @@ class Procedures:
         await self.make_safe()
 
     async def make_safe(self) -> None:
-        """Bring everything to rest: each step is taken whatever becomes of the others; faults are told."""
+        """Bring everything to rest: each device whatever becomes of the others; faults are told."""
         devices = self.devices()
         self.label(FrameKind.PROJECTION, ready=False)
-        steps: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            lambda: devices.shutter.close(self._shutter_s),
-            lambda: devices.camera.stop(self._next_frame_s),
-            self.stop_turning,
-            self._return_rotation,
-        ]
-        for step in steps:
-            try:
-                await step()
-            except DeviceFault as fault:
-                self.teller.notice(str(fault))
+        await asyncio.gather(
+            self._told(devices.shutter.close(self._shutter_s)),
+            self._told(devices.camera.stop(self._next_frame_s)),
+            self._told(self._return_rotation()),
+        )
+
+    async def _told(self, step: Coroutine[Any, Any, None]) -> None:
+        try:
+            await step
+        except DeviceFault as fault:
+            self.teller.notice(str(fault))
 
     async def _return_rotation(self) -> None:
+        await self.stop_turning()
         rotation, way = self.devices().rotation, self.values.text("ReturnRotation")
         if not rotation.there or way == "No":
             return
@@ -286,6 +288,19 @@ class Procedures:
             await rotation.stop(self._motor_s)
             for name, value in self.settings.rotation.disarm:
                 await self.channels.put(name, value, self._motor_s)
+
+    async def watch_shutter(self) -> None:
+        """Use no frame while the shutter is closed that should be open; it is not opened from here.
+
+        Whoever closed it may have had a reason: frames count again when it is open again.
+        """
+        is_open = await self.devices().shutter.is_open()
+        if is_open is self._dimmed:
+            self._dimmed = not is_open
+            self.label(FrameKind.PROJECTION, ready=is_open)
+            self.teller.notice(
+                f"The shutter has been {'opened again' if is_open else 'closed by somebody else'}"
+            )
 
     async def keep_turning(self) -> None:
         """Send a rotation on that stands though it should turn, as after its server has started anew."""

@@ -16,6 +16,7 @@ from tomofly.imaging.xray.filters import FILTER_NAMES
 from tomofly.live.frames import Frame
 from tomofly.live.live_slices import LiveSlices
 from tomofly.live.parameters import LiveParameters
+from tomofly.live.records.pv import Value
 from tomofly.live.records.saving import write_configuration
 from tomofly.live.records.values import PVValues
 from tomofly.model import BadInput
@@ -29,6 +30,7 @@ PARAMETERS = (
 POSITIONS = ("Center", "OrthoX", "OrthoY", "OrthoZ")
 """PVs whose 0 means that nobody has chosen yet: the middle is taken, and shown."""
 LATENCIES = 200
+DEFAULTS = LiveParameters.model_validate({})
 FIND_S = 30.0
 
 
@@ -96,6 +98,7 @@ class ReconstructionControl:
 
     def connect(self) -> None:
         """Follow the PVs, and set the parameters as they are."""
+        self.values.guard(self._refuse_unfit)
         for name in PARAMETERS:
             self.values.watch(name, lambda _: self._apply())
         self.values.watch("StartRecon", lambda on: self.start() if on else self.stop())
@@ -124,6 +127,15 @@ class ReconstructionControl:
         """Hand a frame on while reconstruction runs; for the intake's thread."""
         if self.running:
             self._reconstructor.put(frame)
+
+    def _refuse_unfit(self, name: str, value: Value) -> None:
+        """Refuse a value that does not go with the others, before it is put. Raises BadInput."""
+        if name not in PARAMETERS:
+            return
+        try:
+            DEFAULTS.changed(parameters_of(self.values.proposed(name, value)))
+        except BadInput as refusal:
+            raise BadInput(f"{name}: {refusal.what}", refusal.do) from None
 
     def _apply(self) -> None:
         """Take over all parameters; where they are refused the PVs go back, and the notice says why."""

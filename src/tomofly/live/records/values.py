@@ -9,6 +9,7 @@ from tomofly.model import BadInput, TomoflyError
 Watcher = Callable[[Value], object]
 Mirror = Callable[[PV, Value], object]
 Refused = Callable[[str], object]
+Guard = Callable[[str, Value], object]
 
 
 class PVValues:
@@ -26,6 +27,7 @@ class PVValues:
         self._limits: dict[str, tuple[float | None, float | None]] = {}
         self._watchers: dict[str, list[Watcher]] = {}
         self._refused: list[Refused] = []
+        self._guards: list[Guard] = []
         self.mirror: Mirror | None = None
         self.deliver: Callable[..., object] = _at_once
 
@@ -60,6 +62,16 @@ class PVValues:
     def on_refusal(self, told: Refused) -> None:
         """Tell `told` why a put was refused."""
         self._refused.append(told)
+
+    def guard(self, guard: Guard) -> None:
+        """Ask `guard` about what a client puts, beyond the limits of each PV; it raises BadInput."""
+        self._guards.append(guard)
+
+    def proposed(self, name: str, value: Value) -> "PVValues":
+        """Give a copy with one value changed, to see whether it fits the others."""
+        copy = PVValues(self.prefix, self.table.values())
+        copy._values = self._values | {name: value}
+        return copy
 
     def limit(self, name: str, low: float | None, high: float | None) -> None:
         """Set the limits of a number anew, as those of a position when the detector is known."""
@@ -99,6 +111,8 @@ class PVValues:
             if pv.readback:
                 raise BadInput(f"{name} is written by the program")  # noqa: TRY301 - told like other refusals
             kept = self.checked(name, value)
+            for guard in self._guards:
+                guard(name, kept)
         except BadInput as refusal:
             for told in self._refused:
                 self.deliver(told, str(refusal))
