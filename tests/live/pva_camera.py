@@ -1,5 +1,7 @@
 """A camera's PVAccess channel in this process, for tests of what receives from it."""
 
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -19,11 +21,13 @@ CHANNEL = "cam:Pva1:Image"
 class PvaCamera:
     """Serves `cam:Pva1:Image` on the loopback; `configuration` is what a client needs to find it."""
 
-    def __init__(self, configuration: Mapping[str, str] | None = None, **others: SharedPV) -> None:
+    def __init__(
+        self, configuration: Mapping[str, str] | None = None, *, isolated: bool = True, **others: SharedPV
+    ) -> None:
         self.pv = SharedPV(initial=Value(NTNDArray.buildType()))
         providers = [{CHANNEL: self.pv, **others}]
         if configuration is None:
-            self._server = Server(providers=providers, isolate=True)
+            self._server = Server(providers=providers, isolate=isolated)
         else:  # at the place where another one was
             self._server = Server(providers=providers, conf=dict(configuration), useenv=False)
         self.configuration = dict(self._server.conf())
@@ -58,3 +62,17 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         if time.monotonic() > end:
             raise AssertionError("the condition did not come true in time")
         time.sleep(0.005)
+
+
+def serve_for_ever(first_id: int) -> None:
+    """Be a camera in a process of its own, where the environment says; ids go on from `first_id`."""
+    with PvaCamera(isolated=False) as camera:
+        print("ready", flush=True)
+        pace = threading.Event()
+        while not pace.wait(0.01):
+            camera.send(first_id, taken_at=time.time())
+            first_id += 1
+
+
+if __name__ == "__main__":
+    serve_for_ever(int(sys.argv[1]))

@@ -8,6 +8,7 @@ import pytest
 from p4p.nt import NTScalar
 from p4p.server.thread import SharedPV
 
+from tests.live.conftest import Loopback, Serve
 from tests.live.pva_camera import CHANNEL, PvaCamera, until
 from tomofly.formats.ntndarray import make_ndarray
 from tomofly.live.frames import Frame, FrameKind
@@ -205,6 +206,23 @@ def test_a_server_gone_while_its_camera_went_on_leaves_a_counted_gap(
         again.send(6010)  # a minute at 100 frames/s
         until(lambda: len(seen) == 2)
     assert intake.losses.account().missing == 5999
+
+
+def test_a_camera_that_is_killed_and_started_again_elsewhere_is_found(serve: Serve, epics: Loopback) -> None:
+    first = serve("-m", "tests.live.pva_camera", "5000")
+    with Intake(CHANNEL) as intake:
+        seen = collect(intake)
+        until(lambda: len(seen) > 20)
+        first.process.kill()
+        until(lambda: not intake.status().connected)
+        before = intake.losses.account()
+        serve("-m", "tests.live.pva_camera", "1")
+        until(lambda: len(seen) > before.received + 20, 30)
+        account = intake.losses.account()
+    assert account.restarts == 1
+    numbers = [frame.number for frame in seen]
+    assert numbers == sorted(set(numbers))
+    assert account.received + account.missing == account.last - account.first + 1
 
 
 def test_a_channel_of_something_else_is_told() -> None:

@@ -104,6 +104,12 @@ def test_time_stamps_tell_a_new_start_from_a_late_frame() -> None:
     assert (account.late, account.restarts, account.missing) == (1, 1, 0)
 
 
+def test_without_time_stamps_the_first_id_again_is_a_new_start() -> None:
+    counter = LossCounter()
+    assert numbers([100, 101, 1, 2, 3], counter) == [100, 101, 102, 103, 104]
+    assert counter.account().restarts == 1
+
+
 def test_a_clock_set_back_with_the_camera_is_a_new_start_too() -> None:
     counter = LossCounter()
     assert numbers([70_001, 70_002, 1, 2], counter, [1e9, 1e9 + 1, 5.0, 6.0])[-2:] == [70_003, 70_004]

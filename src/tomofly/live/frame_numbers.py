@@ -10,6 +10,8 @@ _NEAR_THE_END = 4096
 _LATE = 512
 # A gap wider than an hour at 500 frames/s is no gap: the camera counts from somewhere else.
 _WIDEST_GAP = 2_000_000
+# Where nothing but ids is known, so far back to the first of all ids is a new start.
+_FIRST_IDS, _NEARLY_IN_ORDER = (0, 1), 16
 _16_BITS, _31_BITS = 2**16, 2**31
 
 
@@ -67,7 +69,8 @@ class FrameNumbers:
             return self._restart(unique_id, taken_at)
         if step > 0:
             return self._forward(step, unique_id, taken_at)
-        if step > -_LATE and (earlier or unknown):
+        anew = unknown and unique_id in _FIRST_IDS and step < -_NEARLY_IN_ORDER
+        if step > -_LATE and (earlier or unknown) and not anew:
             return self._backward(step)
         return self._restart(unique_id, taken_at)
 
