@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tomofly.live.frame_numbers import Arrival
@@ -33,8 +33,9 @@ def test_what_came_and_what_did_not_make_up_the_whole(first: int, kept: list[boo
     order=st.permutations(range(40)),
     repeated=st.lists(st.integers(0, 39), max_size=10),
     stamped=st.booleans(),
-    lap=st.sampled_from([0, 65_520, 2**31 - 20]),
+    lap=st.sampled_from([100, 65_520, 2**31 - 20]),
 )
+@example(order=list(range(40)), repeated=[16, 17], stamped=False, lap=65_520)
 def test_order_and_repetition_lose_and_invent_nothing(
     order: list[int], repeated: list[int], stamped: bool, lap: int
 ) -> None:

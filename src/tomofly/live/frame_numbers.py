@@ -69,7 +69,8 @@ class FrameNumbers:
             return self._restart(unique_id, taken_at)
         if step > 0:
             return self._forward(step, unique_id, taken_at)
-        anew = unknown and unique_id in _FIRST_IDS and step < -_NEARLY_IN_ORDER
+        wrapped = self.last - self._wrapped_at < _LATE
+        anew = unknown and unique_id in _FIRST_IDS and step < -_NEARLY_IN_ORDER and not wrapped
         if step > -_LATE and (earlier or unknown) and not anew:
             return self._backward(step)
         return self._restart(unique_id, taken_at)
