@@ -101,6 +101,34 @@ def tomo(
     raise typer.Exit(status)
 
 
+@app.command()
+def xct(
+    seconds: Annotated[float, typer.Option(min=2, help="Seconds of live slices before the crack opens")] = 10,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Pixels of the camera, each way")] = 256,
+    rate: Annotated[float, typer.Option(min=1, help="Frames per second")] = 50.0,
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    headless: HeadlessOption = False,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Watch a sample crack at a simulated beamline: live slices, retake, triggered capture, volume."""
+    from tomofly.cli.demo_camera import new_folder
+    from tomofly.cli.demo_xct import show_beamline, show_volume
+    from tomofly.cli.output import write_json, write_line
+
+    folder = new_folder(out)
+    live = show_beamline(folder, size, rate, seed, seconds, plain=headless or json)
+    summary, status = show_volume(home, folder, live, plain=headless or json)
+    if json:
+        write_json({"live": live, "session": summary})
+    else:
+        write_line(f"Capture:  {live['capture']['file']}")
+        write_line(f"Volume:   {folder}/session/volume; pictures: {folder}/session/volume/*.webp")
+        write_line(f"Journal:  {folder}/triggers/decisions.jsonl, with the picture that started the capture")
+    raise typer.Exit(status)
+
+
 class _Show:
     """A demonstration in a folder: a session beside a simulated microscope."""
 

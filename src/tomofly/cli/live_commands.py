@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tomofly.cli.options import JsonOption
-from tomofly.cli.output import tell, write_json, write_line
+from tomofly.cli.output import tell, write_json, write_line, write_table
 
 if TYPE_CHECKING:
     from tomofly.services.live import View
@@ -75,6 +75,26 @@ def set_command(
 
 
 @app.command()
+def start(config: ConfigOption = None, scan: ScanOption = None, stream: StreamOption = None) -> None:
+    """Start collecting: the sample turns, dark and flat fields are taken, frames stream."""
+    from tomofly.services.live import reached
+
+    with reached(config, scan, stream) as client:
+        client.start()
+    tell("Collection starts: `tomofly live status` shows it.")
+
+
+@app.command()
+def stop(config: ConfigOption = None, scan: ScanOption = None, stream: StreamOption = None) -> None:
+    """Stop collecting; the live program stays at work."""
+    from tomofly.services.live import reached
+
+    with reached(config, scan, stream) as client:
+        client.abort()
+    tell("Collection stops: `tomofly live status` shows it.")
+
+
+@app.command()
 def capture(
     frames: Annotated[
         int | None, typer.Option(min=0, help="Frames from now on; default: as set before")
@@ -137,3 +157,16 @@ def config_command() -> None:
     from tomofly.services.live import example
 
     write_line(example().rstrip())
+
+
+@app.command()
+def pvs(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The whole page of the reference")] = False,
+) -> None:
+    """List the PVs that the live program serves, with what they mean."""
+    from tomofly.services.live import pv_page, pv_rows
+
+    if markdown:
+        write_line(pv_page().rstrip())
+        return
+    write_table(("PV", "record", "meaning"), pv_rows())

@@ -62,6 +62,16 @@ def open_session(home: Home, folder: Path, kind: str, assignments: Sequence[str]
 
 def run_here(home: Home, name: str, request: RunRequest) -> int:
     """Run a session until it ends; write the summary and give the exit status."""
+    summary, status = run_to_summary(home, name, request)
+    if request.json:
+        write_json(summary)
+    else:
+        write_summary(summary)
+    return status
+
+
+def run_to_summary(home: Home, name: str, request: RunRequest) -> tuple[dict[str, Any], int]:
+    """Run a session until it ends; give the summary and the exit status."""
     control.put_in_force(home, name)
     info = sessions.session_info(home, name)
     begin = time.monotonic()
@@ -71,13 +81,9 @@ def run_here(home: Home, name: str, request: RunRequest) -> int:
     _require_items(home, name, request.options)
     exports = [request.export()] if request.export is not None else []
     summary = summarise_session(home, name, wall_s=wall, exports=exports)
-    if request.json:
-        write_json(summary)
-    else:
-        write_summary(summary)
     if any(count["failed"] for count in summary["kinds"].values()):
-        return SOME_FAILED
-    return INTERRUPTED if state == "stopped" else 0
+        return summary, SOME_FAILED
+    return summary, INTERRUPTED if state == "stopped" else 0
 
 
 def _require_items(home: Home, name: str, options: RunOptions) -> None:
