@@ -129,6 +129,17 @@ def test_frames_that_never_came_are_counted_in_the_file(service: CaptureService)
     assert numbers_in(ticket.path) == [5, 6, 10, 9, 11, 12]
 
 
+def test_frames_missing_in_the_ring_are_counted_too(service: CaptureService) -> None:
+    send(service, [1, 2, 9, 10])
+    send(service, [11], kind=FrameKind.FLAT)
+    send(service, [14, 13, 16])
+    ticket = service.request(CaptureRequest(2, 5))
+    send(service, [17, 19])
+    assert ticket.wait(SECONDS)
+    assert numbers_in(ticket.path) == [9, 10, 14, 13, 16, 17, 19]
+    assert ticket.missing == 3  # 12, 15 and 18
+
+
 def test_darks_and_flats_of_the_right_epoch_go_along(tmp_path: Path) -> None:
     store = CalibrationStore()
     with CaptureService(plain(tmp_path), calibration=store) as service:

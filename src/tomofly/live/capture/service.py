@@ -1,6 +1,7 @@
 """Takes requests for captures, and writes them in a thread of its own while the frames come."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,8 @@ class _Passing:
 
     last_number: int | None = None
     frame_bytes: int = 0
+    # Before which number how many never came, and which one of them came late (-1).
+    gaps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=10_000))
     tickets: list[CaptureTicket] = field(default_factory=list)
 
 
@@ -142,10 +145,11 @@ class CaptureService:
         passing.last_number = frame.number if last is None else max(frame.number, last)
         if not gap:
             return
+        passing.gaps.append((frame.number, max(gap, -1)))
         for recording in self._recordings:
             ticket = recording.ticket
             if recording.accepts and ticket.taken:
-                ticket.missing = max(ticket.missing + (gap if gap > 0 else -1), 0)
+                ticket.missing = max(ticket.missing + max(gap, -1), 0)
 
     def request(self, request: CaptureRequest) -> CaptureTicket:
         """Begin a capture now; raises BadInput where there is no room for it or its name is taken."""
@@ -160,6 +164,9 @@ class CaptureService:
             if any(recording.ticket.path == path for recording in self._recordings):
                 raise BadInput(f"{path.name} is being written", "choose another name")
             ticket = CaptureTicket(request, path, len(before))
+            if before:
+                span = range(before[0].number + 1, before[-1].number + 1)
+                ticket.missing = sum(gap for number, gap in self._passing.gaps if number in span)
             recording = Recording(
                 ticket, before, calibration=self._calibration, space=self._space,
                 compression=settings.compression, queue_bytes=settings.queue_bytes, facts=facts,
