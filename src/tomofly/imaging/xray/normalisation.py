@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -15,7 +17,6 @@ DARKEST = 1e-4
 _BLIND = 1e-3
 # Types the kernels are compiled for; all others become float32 first.
 _DIRECT = (np.uint8, np.uint16, np.float32)
-_RUN = 4096  # values whose mantissas stay in the first cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +74,7 @@ def transmission(frame: npt.NDArray[Any], reference: Reference) -> FloatArray:
 def absorption(frame: npt.NDArray[Any], reference: Reference) -> FloatArray:
     """Give minus the logarithm of the transmission in one pass, float32 (y, x)."""
     out = np.empty(reference.shape, np.float32)
-    _transmission(*_fitting(frame, reference), out)
-    _minus_log(out, out)
+    _absorption(*_fitting(frame, reference), out)
     return out
 
 
@@ -108,38 +108,54 @@ def _transmission(
             out[y, x] = value if scale[y, x] > 0 and count < saturation else one
 
 
+def _bits(_typing: Any, _value: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+def _from_bits(_typing: Any, _bits: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+# Registers read as integers and back, which the compiler vectorises; through arrays it does not.
+bits_of: Any = intrinsic(_bits)
+float_of: Any = intrinsic(_from_bits)
+
+# log(1 + m)'s polynomial for m from sqrt(1/2) - 1 to sqrt(2) - 1 (Cephes' logf), after m - m²/2, by m³.
+_C0, _C1, _C2 = np.float32(0.070376836), np.float32(-0.11514610), np.float32(0.11676998)
+_C3, _C4, _C5 = np.float32(-0.12420141), np.float32(0.14249323), np.float32(-0.16668057)
+_C6, _C7, _C8 = np.float32(0.20000714), np.float32(-0.24999994), np.float32(0.33333331)
+_LN2, _ONE, _HALF = np.float32(np.log(2)), np.float32(1.0), np.float32(0.5)
+
+
+@njit(cache=True, nogil=True)
+def _absorption(
+    frame: npt.NDArray[Any], dark: FloatArray, scale: FloatArray, saturation: np.float32, out: FloatArray
+) -> None:
+    # A row at a time stays in cache, and is apart from the result, as vectors need it.
+    row = np.empty((1, frame.shape[1]), np.float32)
+    for y in range(frame.shape[0]):
+        here = slice(y, y + 1)
+        _transmission(frame[here], dark[here], scale[here], saturation, row)
+        _minus_log(row, out[here])
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _minus_log(values: FloatArray, out: FloatArray) -> None:
-    """Compute -log in a form that the compiler vectorises: exponent, and a polynomial of the mantissa."""
-    flat, result = values.reshape(-1), out.reshape(-1)
-    bits, ln2 = flat.view(np.int32), np.float32(0.6931471805599453)
-    c0, c1, c2, c3 = (
-        np.float32(0.070376836),
-        np.float32(-0.11514610),
-        np.float32(0.11676998),
-        np.float32(-0.12420141),
-    )
-    c4, c5, c6 = np.float32(0.14249323), np.float32(-0.16668057), np.float32(0.20000714)
-    c7, c8 = np.float32(-0.24999994), np.float32(0.33333331)
-    shifted = np.empty(_RUN, np.int32)
-    mantissa = shifted.view(np.float32)
-    for start in range(0, flat.size, _RUN):
-        count = min(_RUN, flat.size - start)
-        part, log = bits[start : start + count], result[start : start + count]
-        for i in range(count):
-            # Adding the distance from sqrt(1/2) to 1 in bits splits at sqrt(1/2) rather than at 1.
-            shifted[i] = ((part[i] + np.int32(0x004AFB0D)) & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3)
-        for i in range(count):
-            exponent = ((part[i] + np.int32(0x004AFB0D)) >> np.int32(23)) - np.int32(127)
-            m = mantissa[i] - np.float32(1.0)
-            p = c0 * m + c1
-            p = p * m + c2
-            p = p * m + c3
-            p = p * m + c4
-            p = p * m + c5
-            p = p * m + c6
-            p = p * m + c7
-            p = p * m + c8
+    """Compute -log by exponent and mantissa, split at sqrt(1/2) rather than at 1."""
+    for y in range(values.shape[0]):
+        row, result = values[y], out[y]
+        for x in range(row.shape[0]):
+            # Adding the distance from sqrt(1/2) to 1 in bits moves the split.
+            bits = np.int32(bits_of(row[x]) + np.int32(0x004AFB0D))
+            exponent = np.float32(np.int32(bits >> np.int32(23)) - np.int32(127))
+            m = float_of(np.int32((bits & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3))) - _ONE
+            p = (((_C0 * m + _C1) * m + _C2) * m + _C3) * m + _C4
+            p = (((p * m + _C5) * m + _C6) * m + _C7) * m + _C8
             square = m * m
-            of_mantissa = m + (p * m * square - np.float32(0.5) * square)
-            log[i] = -(of_mantissa + np.float32(exponent) * ln2)
+            result[x] = -(m + (p * m * square - _HALF * square) + exponent * _LN2)

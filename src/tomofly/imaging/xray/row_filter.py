@@ -98,11 +98,13 @@ def _transpose(rows: FloatArray, first: int, margin: int, lanes: FloatArray) -> 
     """Put rows ``first`` ... of (z, s) into lanes (margin + s + margin, lane)."""
     count = min(LANES, rows.shape[0] - first)
     columns = rows.shape[1]
-    for start in range(0, columns, 16):
-        for lane in range(count):
-            row = rows[first + lane]
+    # Pieces of 8 × 16: rows a power of two apart would push each other out of the cache.
+    for low in range(0, count, 8):
+        high = min(low + 8, count)
+        for start in range(0, columns, 16):
             for s in range(start, min(start + 16, columns)):
-                lanes[margin + s, lane] = row[s]
+                for lane in range(low, high):
+                    lanes[margin + s, lane] = rows[first + lane, s]
     if count < LANES:
         lanes[:, count:] = 0
 
