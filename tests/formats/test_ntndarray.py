@@ -165,7 +165,7 @@ def test_hostile_payloads_are_refused(codec: str, payload: bytes) -> None:
     payload=st.binary(min_size=1, max_size=300),
     code=st.sampled_from(["u1", "u2", "f8"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_payload_does_more_than_be_refused(codec: str, payload: bytes, code: str) -> None:
     value = compressed(picture(code), codec, payload)
     try:
@@ -175,7 +175,7 @@ def test_no_payload_does_more_than_be_refused(codec: str, payload: bytes, code: 
 
 
 @given(packer=st.sampled_from(sorted(PACKERS)), at=st.integers(0, 400), to=st.integers(0, 255))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_byte_is_refused_or_changes_pixels_only(packer: str, at: int, to: int) -> None:
     payload = bytearray(PACKERS[packer](picture()))
     payload[at % len(payload)] = to

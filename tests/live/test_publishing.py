@@ -12,6 +12,7 @@ from p4p.client.thread import Context
 from tests.live.pva_camera import until
 from tomofly.formats.ntndarray import NDFrame, parse_ndarray
 from tomofly.live.live_slices import LiveSlices
+from tomofly.live.losses import LossCounter
 from tomofly.live.parameters import LiveParameters
 from tomofly.live.publishing import SlicePublisher, describe, join_panels, layout_of
 
@@ -29,7 +30,7 @@ def slices(sequence: int = 1, n: int = 11, nz: int = 7, **more: Any) -> LiveSlic
         "ortho_xyz": (4, 5, 3), "number": 70_000, "unique_id": 4464, "angle_deg": 12.5, "oldest": 69_101,
         "projections": 900, "coverage_deg": 180.0, "settled": 1.0, "acquired_at": 1.7e9,
         "made_at": 1.7e9 + 0.25,
-        "latency_s": 0.125, "taken_s": 0.05, "found_centre": None, "losses": {"missing": 3, "no_angle": 2},
+        "latency_s": 0.125, "taken_s": 0.05, "found_centre": None, "losses": {"received": 900, "queue_full": 3, "no_angle": 2, "not_projection": 40},
     }  # fmt: skip
     return LiveSlices(**{**told, **more})
 
@@ -81,11 +82,21 @@ def test_every_picture_says_what_it_is_made_of(publisher: SlicePublisher) -> Non
     assert (frame.unique_id, frame.time, frame.data_time, frame.color_mode) == (8, 1.7e9 + 0.25, 1.7e9, 0)
     expected = {
         "FirstId": 69_101, "LastId": 70_000, "Angle": 12.5, "Center": 5.25, "idx": 4, "idy": 5, "idz": 3,
-        "Filter": "hann", "Latency_ms": 125.0, "Losses": 5, "Lost_missing": 3, "WindowTurns": 0.25,
+        "Filter": "hann", "Latency_ms": 125.0, "Losses": 5, "Lost_queue_full": 3, "WindowTurns": 0.25,
         "PixelSize_um": 0.69, "Unit": "1/um", "Stage": "full", "ColorMode": 0,
         "PanelLayout": "z:0,11x11 y:11,11x7 x:22,11x7",
     }  # fmt: skip
     assert {name: frame.attributes[name] for name in expected} == expected
+
+
+def test_losses_of_the_intake_are_told_too() -> None:
+    losses = LossCounter()
+    for unique_id in (1, 2, 9):
+        losses.receive(unique_id)
+    losses.lose("capture queue full", 4)
+    told = describe(slices(), losses.account())
+    assert (told["Losses"], told["Lost_missing"], told["Lost_capture_queue_full"]) == (15, 6, 4)
+    assert "Lost_received" not in told
 
 
 def test_what_is_not_known_is_empty() -> None:

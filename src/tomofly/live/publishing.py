@@ -14,10 +14,13 @@ from p4p.server.thread import SharedPV
 
 from tomofly.formats.ntndarray import make_ndarray
 from tomofly.live.live_slices import LiveSlices
+from tomofly.live.losses import Losses, LossCounter
 
 log = structlog.get_logger(__name__)
 
 _END_S = 10.0
+# What the reconstruction counts beside its losses.
+_NO_LOSS = ("received", "not_projection", "moving")
 
 
 def join_panels(
@@ -37,8 +40,8 @@ def join_panels(
     return picture
 
 
-def describe(slices: LiveSlices) -> dict[str, object]:
-    """What goes out with every picture, as attributes."""
+def describe(slices: LiveSlices, account: Losses | None = None) -> dict[str, object]:
+    """What goes out with every picture, as attributes; `account` is that of the intake."""
     parameters = slices.parameters
     idx, idy, idz = slices.ortho_xyz
     told: dict[str, object] = {
@@ -66,9 +69,12 @@ def describe(slices: LiveSlices) -> dict[str, object]:
         "Settled": slices.settled,
         "Latency_ms": 1e3 * slices.latency_s,
         "Recon_ms": 1e3 * slices.taken_s,
-        "Losses": sum(slices.losses.values()),
     }
-    return told | {f"Lost_{stage}": count for stage, count in slices.losses.items()}
+    lost = {stage: count for stage, count in slices.losses.items() if stage not in _NO_LOSS}
+    if account is not None:
+        lost |= {"missing": account.missing, **account.lost}
+    told["Losses"] = sum(lost.values())
+    return told | {f"Lost_{stage.replace(' ', '_')}": count for stage, count in lost.items()}
 
 
 def layout_of(slices: LiveSlices) -> str:
@@ -87,11 +93,19 @@ class SlicePublisher:
     ``channel`` shows the three panels; ``channel`` + Z, Y, X one slice each, + Volume the preview volume.
     Publishing happens in a thread of its own, of the newest only: neither a slow viewer nor the making of the
     pictures holds up the reconstruction. `configuration`: EPICS_PVAS_* settings of the server; those of the
-    environment where None, and an isolated server on the loopback where it is empty.
+    environment where None, and an isolated server on the loopback where it is empty. `losses`: the intake's,
+    told with each picture beside those of the reconstruction.
     """
 
-    def __init__(self, channel: str, configuration: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        channel: str,
+        configuration: Mapping[str, str] | None = None,
+        *,
+        losses: LossCounter | None = None,
+    ) -> None:
         self.channel = channel
+        self._losses = losses
         self._pvs = {f"{channel}{name}": _empty_pv() for name in ("", "Z", "Y", "X", "Volume")}
         self._asked = configuration
         self._server: Server | None = None
@@ -164,7 +178,7 @@ class SlicePublisher:
 
     def _post(self, slices: LiveSlices | None, volume: tuple[NDArray[np.float32], LiveSlices] | None) -> None:
         if slices is not None:
-            told = describe(slices)
+            told = describe(slices, self._losses.account() if self._losses else None)
             panels = join_panels(slices.z, slices.y, slices.x)
             self._show("", panels, slices, {**told, "PanelLayout": layout_of(slices)})
             for name in ("z", "y", "x"):
