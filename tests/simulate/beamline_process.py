@@ -92,8 +92,8 @@ class RunningBeamline:
         self._ask(name, value, wait)
 
     @contextmanager
-    def frames(self) -> Iterator[Callable[[], Any]]:
-        """A function that gives the next NTNDArray."""
+    def frames(self) -> Iterator[Callable[..., Any]]:
+        """A function that gives the next NTNDArray; it may be told how many seconds to wait for it."""
         arrived: queue.Queue[Any] = queue.Queue()
         with Context("pva", conf=self.environment, useenv=False, nt=False) as context:
             monitor = context.monitor(
@@ -102,7 +102,7 @@ class RunningBeamline:
             first = arrived.get(timeout=WAITING_S)
             if first.uniqueId:
                 arrived.put(first)
-            yield lambda: arrived.get(timeout=WAITING_S)
+            yield lambda seconds=WAITING_S: arrived.get(timeout=seconds)
             monitor.close()
 
     def frames_of(self, number: int) -> list[Any]:

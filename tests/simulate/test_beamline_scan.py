@@ -1,5 +1,6 @@
 """A simulated tomography scan: its line integrals, its detector, its file and its truth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -23,6 +24,7 @@ from tomofly.simulate.beamline.detector import Detector, Exposure
 from tomofly.simulate.beamline.patterns import pattern_angles
 from tomofly.simulate.beamline.phantom import make_phantom
 from tomofly.simulate.beamline.projection import View, absorption
+from tomofly.simulate.beamline.scene import CameraSetup, Look, PhantomSource
 from tomofly.simulate.beamline.truth import AngleRule, beamline_truth
 
 SMALL = BeamlineConfig(detector_yx_px=(33, 70), pixel_size_um=2.0, event_after_s=1.0, seed=3)
@@ -231,3 +233,16 @@ def test_a_reconstruction_of_the_scan_is_the_truth(tmp_path: Path) -> None:
     inside = np.hypot(y - 48, x - 48) < 46
     assert np.sqrt(np.mean((slice_ - expected)[inside] ** 2)) < 0.1 * expected.max()
     assert slice_[inside].mean() == pytest.approx(expected[inside].mean(), rel=0.01)
+
+
+def test_a_turn_during_the_exposure_blurs_and_nothing_is_lost() -> None:
+    setup = CameraSetup((0, 0, 33, 70), 0.01, 1, "float32")
+    still = PhantomSource(IDEAL, 0.0)
+    blurred = PhantomSource(IDEAL.model_copy(update={"motion_blur": True}), 0.0)
+    look = Look(30.0, (0.0, 0.0), False, 1.0, 0, 2, turn_deg=12.0)
+    views = [still.picture(setup, replace(look, angle_deg=30.0 + a), 3.0, 1)[0] for a in (-6.0, 0.0, 6.0)]
+    image = blurred.picture(setup, look, 3.0, 1)[0]
+    assert np.abs(np.diff(image, axis=1)).max() < np.abs(np.diff(views[1], axis=1)).max()
+    assert image.mean() == pytest.approx(np.mean(views), rel=0.01)
+    standing = replace(look, turn_deg=0.0)
+    np.testing.assert_array_equal(blurred.picture(setup, standing, 3.0, 1)[0], views[1])

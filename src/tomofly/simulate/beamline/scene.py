@@ -18,6 +18,8 @@ DARK, FLAT, PROJECTION = 0, 1, 2
 """Numbers of tomoScan's FrameType."""
 DEGREES_PER_S, DEGREES_PER_S2 = 180.0, 720.0
 MM_PER_S, MM_PER_S2 = 2.0, 20.0
+# Views that make up one blurred exposure, at most.
+MOST_BLUR_STEPS = 8
 SHUTTER_SECONDS, FAST_SHUTTER_SECONDS = 0.3, 0.02
 
 
@@ -33,7 +35,10 @@ class CameraSetup:
 
 @dataclass(frozen=True)
 class Look:
-    """All that is true in the middle of one exposure; `shutter`: share of the beam that passes."""
+    """All that is true in the middle of one exposure; `shutter`: share of the beam that passes.
+
+    `turn_deg`: by how much the stage turns while it lasts.
+    """
 
     angle_deg: float
     shift_um: tuple[float, float]
@@ -41,6 +46,7 @@ class Look:
     shutter: float
     lens: int
     kind: int
+    turn_deg: float = 0.0
 
 
 class Source(Protocol):
@@ -82,6 +88,7 @@ class Scene:
             shutter=min(max(passes, 0.0), 1.0),
             lens=self.lens,
             kind=DARK if passes <= 0 else kind,
+            turn_deg=self.rotation.motion.at(moments[2])[0] - self.rotation.motion.at(begin_s)[0],
         )
 
 
@@ -115,18 +122,32 @@ class PhantomSource:
     def _absorption(self, setup: CameraSetup, look: Look, time_s: float) -> NDArray[np.float32] | None:
         if look.shutter <= 0 or not self.covers(look.shift_um):
             return None
-        config, (top, left, height, width) = self.config, setup.region
-        angle, pixel = float(np.deg2rad(look.angle_deg)), config.pixel_of_lens(look.lens)
-        view = View(
-            shape=(height, width),
-            angle_rad=angle,
-            pixel_um=pixel,
-            centre_px=wobbled_centre(config, angle, look.lens) - left + look.shift_um[0] / pixel,
-            middle_px=config.detector_yx_px[0] // 2 - top + look.shift_um[1] / pixel,
-        )
         with self._lock:
             phantom = self.phantom
-        return absorption(phantom, view, time_s - self.started_at)
+        angles = look.angle_deg + look.turn_deg * self._blurring(look)
+        views = [self._view(setup, look, float(np.deg2rad(angle))) for angle in angles]
+        images = [absorption(phantom, view, time_s - self.started_at) for view in views]
+        mean: NDArray[np.float32] = images[0] if len(images) == 1 else np.mean(images, axis=0)
+        return mean
+
+    def _blurring(self, look: Look) -> NDArray[np.float64]:
+        """Shares of the turn, about its middle, at which an exposure is sampled."""
+        config = self.config
+        reach_px = config.radius * config.width_um / config.pixel_of_lens(look.lens)
+        way_px = abs(np.deg2rad(look.turn_deg)) * reach_px
+        steps = min(max(int(np.ceil(way_px)), 1), MOST_BLUR_STEPS) if config.motion_blur else 1
+        return (np.arange(steps, dtype=np.float64) + 0.5) / steps - 0.5
+
+    def _view(self, setup: CameraSetup, look: Look, angle_rad: float) -> View:
+        config, (top, left, height, width) = self.config, setup.region
+        pixel = config.pixel_of_lens(look.lens)
+        return View(
+            shape=(height, width),
+            angle_rad=angle_rad,
+            pixel_um=pixel,
+            centre_px=wobbled_centre(config, angle_rad, look.lens) - left + look.shift_um[0] / pixel,
+            middle_px=config.detector_yx_px[0] // 2 - top + look.shift_um[1] / pixel,
+        )
 
     def _detector(self, lens: int, setup: CameraSetup) -> Detector:
         key = (lens, setup.region, setup.dtype)

@@ -60,6 +60,9 @@ class BeamlineConfig(BaseModel):
 
     # Camera
     dtype: PixelType = Field("uint16", description="Number type of the pixels.")
+    motion_blur: bool = Field(
+        False, description="Blur frames by the turn of the stage while they are exposed; costs time."
+    )
     noise: bool = Field(True, description="Photon and read-out noise; without it what is expected is given.")
     dark_level: Share = Field(0.0015, description="Offset, as a share of the full range.")
     dark_current: float = Field(0.0005, ge=0, description="Counts per second, as a share of the full range.")
