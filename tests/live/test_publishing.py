@@ -30,7 +30,8 @@ def slices(sequence: int = 1, n: int = 11, nz: int = 7, **more: Any) -> LiveSlic
         "ortho_xyz": (4, 5, 3), "number": 70_000, "unique_id": 4464, "angle_deg": 12.5, "oldest": 69_101,
         "projections": 900, "coverage_deg": 180.0, "settled": 1.0, "acquired_at": 1.7e9,
         "made_at": 1.7e9 + 0.25,
-        "latency_s": 0.125, "taken_s": 0.05, "found_centre": None, "losses": {"received": 900, "queue_full": 3, "no_angle": 2, "not_projection": 40},
+        "latency_s": 0.125, "taken_s": 0.05, "found_centre": None,
+        "losses": {"received": 900, "queue_full": 3, "no_angle": 2, "not_projection": 40},
     }  # fmt: skip
     return LiveSlices(**{**told, **more})
 

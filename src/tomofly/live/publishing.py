@@ -14,7 +14,7 @@ from p4p.server.thread import SharedPV
 
 from tomofly.formats.ntndarray import make_ndarray
 from tomofly.live.live_slices import LiveSlices
-from tomofly.live.losses import Losses, LossCounter
+from tomofly.live.losses import LossCounter, Losses
 
 log = structlog.get_logger(__name__)
 
