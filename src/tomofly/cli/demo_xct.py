@@ -18,7 +18,7 @@ from tomofly.model import TomoflyError
 from tomofly.services.live import CONFIG_VARIABLE, LiveClient
 
 LENGTHS = {"frames": 360, "pre": 400}
-"""Frames of the triggered capture from the decision on, and from before it: half a turn, and more than that."""
+"""Frames of the triggered capture from the decision on, half a turn, and from before it."""
 
 SETTINGS = """\
 [camera]
