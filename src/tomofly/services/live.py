@@ -14,6 +14,7 @@ import structlog
 
 from tomofly.live.client import Change, LiveClient
 from tomofly.live.live_slices import LiveSlices
+from tomofly.live.records.page import SECTIONS, pv_page
 from tomofly.live.settings import LiveSettings, PrefixSettings, example, read_settings
 
 CONFIG_VARIABLE = "TOMOFLY_LIVE_CONFIG"
@@ -25,6 +26,8 @@ __all__ = [
     "LiveSettings",
     "example",
     "live_settings",
+    "pv_page",
+    "pv_rows",
     "reached",
     "run",
 ]
@@ -87,3 +90,10 @@ def reached(path: Path | None, scan: str | None = None, stream: str | None = Non
     prefixes: PrefixSettings = live_settings(path).prefixes
     with LiveClient(scan or prefixes.scan, stream or prefixes.stream) as client:
         yield client
+
+
+def pv_rows() -> Iterator[tuple[str, str, str]]:
+    """Give name, record and meaning of all PVs."""
+    for _, _, groups in SECTIONS:
+        for _, rows in groups:
+            yield from ((pv.name, str(pv.record), pv.meaning) for pv in rows)

@@ -117,10 +117,10 @@ class PV:
             return ""
         unit = f" {self.unit}" if self.unit else ""
         if self.high is None:
-            return f"{self.low:g}{unit} or more"
+            return f"{self.low:.10g}{unit} or more"
         if self.low is None:
-            return f"{self.high:g}{unit} or less"
-        return f"from {self.low:g} to {self.high:g}{unit}"
+            return f"{self.high:.10g}{unit} or less"
+        return f"from {self.low:.10g} to {self.high:.10g}{unit}"
 
     def shown(self, value: Value) -> Value:
         """Give a value as people read it: an enumeration's word instead of its number."""
