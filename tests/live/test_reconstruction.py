@@ -300,3 +300,50 @@ def test_restart_forgets_all_projections(live: LiveReconstructor, half_turn: lis
     live.restart()
     assert live.drain()
     assert feed(live, half_turn[50:52]).projections == 2
+
+
+def test_the_preview_is_the_volume_in_small(half_turn: list[Frame]) -> None:
+    parameters = LiveParameters(centre=CENTRE, pixel_size_um=0.5)
+    with LiveReconstructor(
+        lambda _: FIELDS, parameters, room=ROOM, preview_every_s=0.0, preview_size=40
+    ) as live:
+        feed(live, half_turn)
+        preview = live.preview
+    assert preview is not None
+    assert preview.volume.shape == (35, 50, 50)
+    assert (preview.binning, preview.unit) == (2, "1/um")
+    truth = draw(40, COLUMNS)[:100, :100].reshape(50, 2, 50, 2).mean(axis=(1, 3)) / 0.5
+    inner = slice(8, 42), slice(8, 42)
+    assert np.corrcoef(preview.volume[20][inner].ravel(), truth[inner].ravel())[0, 1] > 0.9
+    assert preview.volume[20][inner].mean() == pytest.approx(truth[inner].mean(), rel=0.05)
+
+
+def test_a_lens_has_its_own_projections_and_its_own_centre(half_turn: list[Frame]) -> None:
+    image = half_turn[0].image
+    with LiveReconstructor(lambda _: FIELDS, room=ROOM) as live:
+        feed(live, [frame(0, image, 0.0, lens=1)])
+        live.set(centre=44.0)
+        feed(live, [frame(1, image, 2.0, lens=1)])
+        other = feed(live, [frame(2, image, 4.0, lens=2)])
+        assert (other.projections, other.centre) == (1, 50.0)
+        live.set(centre=60.0)
+        assert feed(live, [frame(3, image, 6.0, lens=1)]).centre == 44.0
+        assert feed(live, [frame(4, image, 8.0, lens=2)]).centre == 60.0
+        assert any("lens 1 to 70 × 101 uint16, lens 2" in one for one in live.messages)
+
+
+def test_frames_that_never_stop_coming_do_not_keep_a_change_from_being_answered(
+    live: LiveReconstructor, half_turn: list[Frame]
+) -> None:
+    feed(live, half_turn)
+    answered = threading.Event()
+    live.on_output(
+        lambda one: answered.set() if one.parameters.ortho_x == 20 and one.stage == "full" else None
+    )
+    live.set(ortho_x=20)
+    number = 90
+    deadline = time.monotonic() + 30
+    while not answered.is_set() and time.monotonic() < deadline:
+        live.put(frame(number, half_turn[number % 90].image, 2.0 * number))
+        number += 1
+    assert answered.is_set()

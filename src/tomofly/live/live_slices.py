@@ -16,6 +16,20 @@ Stage = Literal["coarse", "full", "running"]
 
 
 @dataclass(frozen=True, eq=False)
+class LivePreview:
+    """A small volume (z, y, x), float32, in ``unit``; voxels are ``binning`` pixels wide in all directions.
+
+    ``number`` is of the newest projection in it, ``made_at`` in POSIX seconds.
+    """
+
+    volume: FloatArray
+    binning: int
+    unit: Literal["1/um", "1/px"]
+    number: int
+    made_at: float
+
+
+@dataclass(frozen=True, eq=False)
 class LiveSlices:
     """Three slices, float32, and what they were made of and with.
 

@@ -30,6 +30,8 @@ class Fields(Protocol):
     def flat_scale(self) -> float: ...
 
 
+_FEWEST_COLUMNS = 4
+
 FieldsOf = Callable[[Frame], Fields | None]
 
 
@@ -41,7 +43,7 @@ def why_not(frame: Frame) -> str | None:
         return "moving"
     if not np.isfinite(frame.angle_deg):
         return "no_angle"
-    if frame.image.ndim != 2 or min(frame.image.shape) < 4:
+    if frame.image.ndim != 2 or frame.image.shape[0] < 2 or frame.image.shape[1] < _FEWEST_COLUMNS:
         return "unreadable"
     return None
 

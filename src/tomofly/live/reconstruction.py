@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from tomofly.live.frames import Frame
-from tomofly.live.live_slices import LiveSlices, Stage
+from tomofly.live.live_slices import LivePreview, LiveSlices, Stage
 from tomofly.live.parameters import PREPARATION, LiveParameters
 from tomofly.live.preparation import FieldsOf, Preparation, why_not
 from tomofly.live.slicer import BATCH, Images, LiveSlicer, Room
@@ -27,7 +27,8 @@ class LiveReconstructor:
 
     ``fields_of`` gives the dark and flat of a frame, or None while there are none. ``queue_bytes`` bounds
     the frames that wait; when they are more, the oldest is dropped and counted. ``most_per_second``: outputs
-    while nothing but new projections comes. All methods may be called from any thread, and none waits for
+    while nothing but new projections comes. ``preview_every_s``: a small volume of ``preview_size`` voxels
+    along x is made so often, with an output. All methods may be called from any thread, and none waits for
     arithmetic but ``wait``, ``drain`` and ``close``.
     """
 
@@ -39,10 +40,15 @@ class LiveReconstructor:
         room: Room | None = None,
         queue_bytes: int = 512 * _MEBIBYTE,
         most_per_second: float = 15.0,
+        preview_every_s: float | None = None,
+        preview_size: int = 96,
     ) -> None:
         self._room = room or Room()
         self._preparation = Preparation(fields_of, self._room.threads)
         self._queue_bytes, self._interval = queue_bytes, 1 / most_per_second
+        self._preview_every_s, self._preview_size = preview_every_s, preview_size
+        self._preview: LivePreview | None = None
+        self._preview_due = 0.0
         self._changed = Condition()
         self._queue: deque[Frame] = deque()
         self._queued_bytes = 0
@@ -115,6 +121,11 @@ class LiveReconstructor:
         return self._latest
 
     @property
+    def preview(self) -> LivePreview | None:
+        """The newest small volume, where ``preview_every_s`` asks for any."""
+        return self._preview
+
+    @property
     def parameters(self) -> LiveParameters:
         """The parameters as last set."""
         return self._parameters
@@ -166,6 +177,7 @@ class LiveReconstructor:
                 self._accept(step)
                 if self._answer(step, due):
                     due = time.monotonic() + self._interval
+                    self._look_at_all(step)
             except Exception as error:  # the session goes on with the next frame
                 self._note(f"a step of the live reconstruction failed: {error}", "failed", self._waiting)
                 log.exception("live reconstruction failed")
@@ -274,6 +286,20 @@ class LiveReconstructor:
             return False
         self._publish(slicer, step, images, "full", began)
         return True
+
+    def _look_at_all(self, step: "_Step") -> None:
+        """Make a preview when one is due, and no frames are in danger of being dropped for it."""
+        slicer = self._slicer
+        if self._preview_every_s is None or time.monotonic() < self._preview_due or slicer is None:
+            return
+        if 2 * self._queued_bytes > self._queue_bytes or slicer.newest is None:
+            return
+        self._preview_due = time.monotonic() + self._preview_every_s
+        volume, pixel = slicer.preview(self._preview_size), step.parameters.pixel_size_um
+        self._preview = LivePreview(
+            volume if pixel is None else volume / pixel, slicer.shape.columns // volume.shape[2],
+            "1/px" if pixel is None else "1/um", slicer.newest.number, time.time(),
+        )  # fmt: skip
 
     def _publish(self, slicer: LiveSlicer, step: "_Step", images: Images, stage: Stage, began: float) -> None:
         newest, entries = slicer.newest, slicer.ring.entries()

@@ -135,14 +135,14 @@ class AngularRing:
         return sorted(self._entries.values(), key=lambda entry: entry.order)
 
     def opposite(self, angle_deg: float) -> Entry | None:
-        """Find the entry nearest to half a turn from an angle, within two steps."""
+        """Find the entry nearest to half a turn from an angle, within one and a half steps."""
 
         def off(entry: Entry) -> float:
             turned = (entry.angle_deg - angle_deg - HALF_TURN_DEG) % (2 * HALF_TURN_DEG)
             return min(turned, 2 * HALF_TURN_DEG - turned)
 
         best = min(self._entries.values(), key=off, default=None)
-        return best if best is not None and off(best) <= 2 * self._step else None
+        return best if best is not None and off(best) <= 1.5 * self._step else None
 
     def _legal(self, step_deg: float) -> float:
         """Give a cell that divides the half turn and for which there are slots."""

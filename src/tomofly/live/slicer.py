@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomofly.imaging.side_by_side import for_each
+from tomofly.imaging.xray.angular_weights import angular_weights
 from tomofly.imaging.xray.backend import Choice, RingBackend, RingShape, open_backend
 from tomofly.imaging.xray.level_slices import TiltedPlane
+from tomofly.imaging.xray.preview import bin_columns, preview_volume
 from tomofly.imaging.xray.rotation_centre import CentreEstimate, agreed_centre, centre_from_pair
 from tomofly.imaging.xray.running_slices import RunningLevel, RunningSlices, SlicePlan
-from tomofly.imaging.xray.slices import plane_line
+from tomofly.imaging.xray.slices import Views, plane_line
 from tomofly.live.frames import Frame
 from tomofly.live.parameters import WINDOW, LiveParameters
-from tomofly.live.ring import AngularRing, Entry
+from tomofly.live.ring import HALF_TURN_DEG, AngularRing, Entry
 
 FloatArray = NDArray[np.float32]
 
@@ -27,6 +29,8 @@ _COARSE_VIEWS = 225
 _CENTRE_ROWS, _CENTRE_PAIRS = 128, 9
 # A found centre is not followed over less than this many columns: each step costs a full sum.
 _CENTRE_STEP = 0.15
+# Projections of a preview: streaks are finer than its voxels.
+_PREVIEW_VIEWS = 90
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class LiveSlicer:
     def coarse(self) -> Images:
         """Answer at once, from binned projections and fewer of them."""
         plan, window = self._plan(), self.ring.window()
-        order = np.argsort(np.mod(window.angle_deg, 180.0), kind="stable").astype(np.int64)
+        order = np.argsort(np.mod(window.angle_deg, HALF_TURN_DEG), kind="stable").astype(np.int64)
         every = max(1, -(-len(order) // _COARSE_VIEWS))
         chosen = order[::every]
         views = window.views(plan, chosen)
@@ -200,6 +204,23 @@ class LiveSlicer:
     def _images(self, running: RunningSlices, level: FloatArray) -> Images:
         y, x = running.planes()
         return Images(level, y, x)
+
+    def preview(self, size: int) -> FloatArray:
+        taken = [int(slot) for slot in window.slots[chosen]]
+        small = [bin_columns(self.backend.projection(slot, binning), binning) for slot in taken]
+        window = self.ring.window()
+        binning = max(1, self.shape.columns // size)
+        order = np.argsort(np.mod(window.angle_deg, HALF_TURN_DEG), kind="stable")
+        chosen = order[:: max(1, len(order) // _PREVIEW_VIEWS)]
+        weight = angular_weights(window.angle_deg[chosen])
+        small = [
+            bin_columns(self.backend.projection(int(slot), binning), binning) for slot in window.slots[chosen]
+        ]
+        views = Views(
+            window.slots[chosen], window.angle_deg[chosen], weight, self.centre,
+            self.shape.columns // binning, binning,
+        )  # fmt: skip
+        return preview_volume(np.stack(small), views, threads=self._threads)
 
     def settled(self, preparation: int) -> float:
         """Give the share of projections that were prepared as they now would be."""
