@@ -19,6 +19,7 @@ FloatVector = npt.NDArray[np.float64]
 _COARSE_WIDTH = 320
 _COARSE_ANGLES = 240
 _FINE_ANGLES = 720
+_COARSE_STEP = 0.75
 _FINE_STEP = 0.25
 _OBJECT_RADIUS = 0.9
 _LEAST_COVERAGE = np.deg2rad(160)
@@ -71,20 +72,22 @@ def search_centre(
     binning = max(1, round(width / _COARSE_WIDTH))
     small = _binned(sinograms[:, :: max(1, angles // _COARSE_ANGLES)], binning)
     low, high = _range(width, guess, half_width)
-    coarse = np.arange((low + 0.5) / binning - 0.5, (high + 0.5) / binning - 0.5 + 0.5, 0.5)
+    coarse = np.arange((low + 0.5) / binning - 0.5, (high + 0.5) / binning, _COARSE_STEP)
     curves = np.stack(_curves(small, coarse, threads))
-    weight = np.maximum(0, 1 - curves.min(axis=1) / np.median(curves, axis=1))
+    weight = _depth(curves).max(axis=1)
     if not weight.any() or not np.isfinite(curves).all():
         raise ValueError("no sinogram shows where the axis is")
     together = _together(curves, weight)
-    best = (coarse[int(np.argmin(together))] + 0.5) * binning - 0.5
-    fine = best + np.arange(-2.0 * binning, 2.0 * binning + 0.1, _FINE_STEP)
+    depth = _depth(together[None])[0]
+    best = (coarse[int(np.argmax(depth))] + 0.5) * binning - 0.5
+    reach = _COARSE_STEP * binning + 0.5
+    fine = best + np.arange(-reach, reach + 0.1, _FINE_STEP)
     exact = np.stack(_curves(sinograms[:, :: max(1, angles // _FINE_ANGLES)], fine, threads))
     by_row = np.array([_valley(fine, curve) for curve in exact])
     trusted = by_row[weight >= 0.5 * weight.max()]
     return Centre(
         pixel=_valley(fine, _together(exact, weight)),
-        certainty=float(1 - together.min() / np.median(together)),
+        certainty=float(depth.max()),
         by_row=by_row,
         spread_px=float(np.median(np.abs(trusted - np.median(trusted)))),
     )
@@ -118,6 +121,17 @@ def _binned(sinograms: FloatArray, binning: int) -> FloatArray:
     rows, angles, _ = sinograms.shape
     binned: FloatArray = sinograms[..., :kept].reshape(rows, angles, -1, binning).mean(axis=3)
     return binned
+
+
+def _depth(curves: FloatVector) -> FloatVector:
+    """Say how deep each place of curves (row, place) lies below the lower of the heights on either side.
+
+    Near the edges of a detector only air overlaps, and the curves are low there without a valley.
+    """
+    left = np.maximum.accumulate(curves, axis=1)
+    right = np.maximum.accumulate(curves[:, ::-1], axis=1)[:, ::-1]
+    depth: FloatVector = 1 - curves / np.minimum(left, right)
+    return depth
 
 
 def _together(curves: FloatVector, weight: FloatVector) -> FloatVector:

@@ -23,10 +23,12 @@ def sorted_away(projections: FloatArray, window_px: int, *, threads: int = 1) ->
         raise ValueError(f"the window must be odd and at least 3, not {window_px}")
 
     def one(index: int) -> None:
-        sinogram = projections[:, index]
-        order = np.argsort(sinogram, axis=0, kind="stable")
-        ranked = np.take_along_axis(sinogram, order, axis=0)
-        np.put_along_axis(sinogram, order, _median_along_rows(ranked, window_px), axis=0)
+        # Columns as rows: sorting is far quicker on values that lie side by side.
+        columns = np.ascontiguousarray(projections[:, index].T)
+        order = np.argsort(columns, axis=1)
+        ranked = np.ascontiguousarray(np.take_along_axis(columns, order, axis=1).T)
+        np.put_along_axis(columns, order, _median_along_rows(ranked, window_px).T, axis=1)
+        projections[:, index] = columns.T
 
     for_each(one, projections.shape[1], threads)
 
