@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # The first Python on the path that is new enough; say PYTHON=/path/to/python3.12 to choose another.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
   $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && command -v $$name && break; done)
-# What to show: spa, single particles; tomo, tilt series.
+# What to show: spa, single particles; tomo, tilt series; xct, live X-ray tomography.
 DEMO ?= spa
 DEMO_OUT ?= demo-output
 DEMO_OPTIONS ?=
@@ -49,18 +49,20 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(INSTALL) --editable '.[dev,docs]'
 	@touch $@ $(VENV)/.ready
 
-# The first use of a kernel compiles it; small sessions of each kind do that once, before anybody waits for it.
-$(VENV)/.compiled: $(VENV)/.ready
-	@echo "Compiling the numerical kernels, once: some minutes"
+# The first use of a kernel compiles it; a small session does that once, before anybody waits for it.
+WARM_spa := demo spa --items 1 --detector 512x512
+WARM_tomo := demo tomo --items 1 --detector 320x384 --pace 0
+WARM_xct := demo xct --size 128 --seconds 2
+
+$(VENV)/.compiled-%: $(VENV)/.ready
+	@echo "Compiling the numerical kernels of $*, once: a minute or two"
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	  { $(BIN)/tomofly demo spa --headless --items 1 --detector 512x512 --home "$$folder/home" --out "$$folder/spa" \
-	    >"$$folder/log" 2>&1 && \
-	    $(BIN)/tomofly demo tomo --headless --items 1 --detector 320x384 --pace 0 --home "$$folder/home" \
-	    --out "$$folder/tomo" >>"$$folder/log" 2>&1 || { cat "$$folder/log" >&2; exit 1; }; }
+	  { $(BIN)/tomofly $(WARM_$*) --headless --home "$$folder/home" --out "$$folder/$*" >"$$folder/log" 2>&1 \
+	    || { cat "$$folder/log" >&2; exit 1; }; }
 	@touch $@
 
 .PHONY: install
-install: $(VENV)/.compiled ## Install tomofly into .venv
+install: $(VENV)/.compiled-spa $(VENV)/.compiled-tomo $(VENV)/.compiled-xct ## Install tomofly into .venv
 
 .PHONY: install-dev
 install-dev: $(VENV)/.ready-dev ## The same, with what tests and documentation need
@@ -88,14 +90,14 @@ system-packages:
 # ---- what it is for ----
 
 .PHONY: demo
-demo: $(VENV)/.compiled ## Show a simulated session from first frame to export; DEMO=tomo shows tilt series
+demo: $(VENV)/.compiled-$(DEMO) ## Show a simulated session from first frame to export; DEMO=tomo: tilt series, DEMO=xct: X-rays
 	@mkdir -p $(DEMO_OUT)
 	@cd $(DEMO_OUT) && TOMOFLY_HOME="$${TOMOFLY_HOME:-$$PWD/home}" "$(abspath $(BIN))/tomofly" demo $(DEMO) $(DEMO_OPTIONS)
 	@echo
 	@echo "It is all below $(DEMO_OUT)/. To ask more about the session, first say where it is known, and where tomofly is:"
 	@echo "  export TOMOFLY_HOME=$${TOMOFLY_HOME:-$(abspath $(DEMO_OUT))/home} PATH=$(abspath $(BIN)):\$$PATH"
-	@echo "With your own movies: $(BIN)/tomofly run $(DEMO) --source '/data/**/*.tiff' --out my-session"
-	@if [ "$(DEMO)" = spa ]; then echo "Tilt series: make demo DEMO=tomo"; fi
+	@if [ "$(DEMO)" != xct ]; then echo "With your own movies: $(BIN)/tomofly run $(DEMO) --source '/data/**/*.tiff' --out my-session"; fi
+	@if [ "$(DEMO)" = spa ]; then echo "Tilt series: make demo DEMO=tomo. X-rays at a beamline: make demo DEMO=xct"; fi
 
 .PHONY: check
 check: $(VENV)/.ready-dev ## Style, types and layers alone
