@@ -206,8 +206,7 @@ class LiveSlicer:
         return Images(level, y, x)
 
     def preview(self, size: int) -> FloatArray:
-        taken = [int(slot) for slot in window.slots[chosen]]
-        small = [bin_columns(self.backend.projection(slot, binning), binning) for slot in taken]
+        """Give a volume (z, y, x) per pixel, about ``size`` voxels along x, float32, of some projections."""
         window = self.ring.window()
         binning = max(1, self.shape.columns // size)
         order = np.argsort(np.mod(window.angle_deg, HALF_TURN_DEG), kind="stable")
