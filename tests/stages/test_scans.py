@@ -269,3 +269,10 @@ def test_the_axis_of_a_tooth_is_found(real_data: Path, tmp_path: Path) -> None:
     bench = ScanBench(tmp_path / "session", real_data / "xct_aps_tooth" / "tooth.h5")
     bench.run(scan.STAGE)
     assert bench.run(centre.STAGE).metrics["centre_px"] == pytest.approx(296, abs=0.5)
+
+
+def test_threads_are_fewer_where_memory_is_short(bench: ScanBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    whole = bench.run_all(volume={"threads": 0})
+    short = bench.run(volume.STAGE, threads=0, memory_gb=0.0065)
+    assert np.abs(_volume(short) - _volume(whole)).max() < 2e-3 * np.abs(_volume(whole)).max()

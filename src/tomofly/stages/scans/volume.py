@@ -40,11 +40,15 @@ class VolumeParams(StageParams):
     first_row: int = parameter(0, "First row of the detector that is reconstructed", unit="px", ge=0)
     last_row: int = parameter(0, "Row at which it ends, itself left out; 0: all", unit="px", ge=0)
     memory_gb: float = parameter(
-        4.0, "Memory that a reconstruction may take, whatever the size of the scan", unit="GB", gt=0,
-        affects_result=False,
+        0.0, "Memory that a reconstruction may take, whatever the size of the scan; 0 takes half of what a "
+        "worker process has where there is one for each core", unit="GB", ge=0, affects_result=False,
     )  # fmt: skip
     threads: int = parameter(
-        0, "Threads of a reconstruction; 0 takes one per CPU core", ge=0, le=1024, affects_result=False
+        0,
+        "Threads of a reconstruction; 0 takes as many as cores and memory allow",
+        ge=0,
+        le=1024,
+        affects_result=False,
     )
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from tomofly.formats.scan import Scan, ScanRows, open_rows, read_scan
 from tomofly.formats.volume_file import VolumeHeader, new_volume
@@ -116,17 +117,36 @@ def _plan(scan: Scan, params: VolumeParams, ctx: StageContext) -> VolumePlan:
             f"The detector has {height} rows, volume.first_row is {params.first_row}", "Lower that setting"
         )
     phase = _phase(record, params)
-    threads = params.threads or max(ctx.threads, os.cpu_count() or 1)
     size = ScanSize(len(scan.angles_deg), width, scan.dtype.itemsize, scan.row_chunk)
-    try:
-        slabs = plan_slabs(
-            rows, height, size, int(params.memory_gb * GIGABYTE),
-            halo=_halo(params, phase), threads=threads, method=params.method,
-        )  # fmt: skip
-    except ValueError as error:
-        raise TomoflyError(f"The volume does not fit: {error}", "Raise volume.memory_gb") from error
+    slabs, threads = _divided(rows, height, size, params, _halo(params, phase))
     centre = inputs["scan_centre"].metrics["centre_px"]
-    return VolumePlan(scan, record, centre, rows, tuple(slabs), phase, threads)
+    return VolumePlan(scan, record, centre, rows, slabs, phase, threads)
+
+
+def _divided(
+    rows: tuple[int, int], height: int, size: ScanSize, params: VolumeParams, halo: int
+) -> tuple[tuple[Slab, ...], int]:
+    """Divide rows into slabs that fit, with fewer threads where each would need too much."""
+    memory = int(params.memory_gb * GIGABYTE) or _usual_memory()
+    threads = params.threads or os.cpu_count() or 1
+    while True:
+        try:
+            slabs = plan_slabs(rows, height, size, memory, halo=halo, threads=threads, method=params.method)
+        except ValueError as error:
+            if threads == 1 or params.threads:
+                raise TomoflyError(
+                    f"The volume does not fit: {error}",
+                    "Raise volume.memory_gb, with fewer workers (resources.workers) that share the memory",
+                ) from error
+            threads = max(1, threads // 2)
+        else:
+            return tuple(slabs), threads
+
+
+def _usual_memory() -> int:
+    """Give half of what a worker process may have by default, in bytes."""
+    share = 0.8 * psutil.virtual_memory().total / (os.cpu_count() or 1)
+    return int(0.5 * share)
 
 
 def _phase(record: ScanRecord, params: VolumeParams) -> PhaseSettings | None:
