@@ -55,6 +55,14 @@ def test_what_the_frame_says_of_itself_counts_more_than_the_pv() -> None:
     assert flags(reader) == (Flag.KIND_FROM_PV,)
 
 
+def test_while_something_is_on_its_way_frames_show_nothing_whatever_they_say() -> None:
+    reader = FrameReader()
+    reader.hold(True)
+    assert read(reader, FrameType=1, SampleMoving=0, ShutterOpen=1).kind is FrameKind.OTHER
+    reader.hold(False)
+    assert read(reader, FrameType=1, SampleMoving=0, ShutterOpen=1).kind is FrameKind.FLAT
+
+
 def test_a_frame_of_which_nothing_is_known_is_a_projection_without_an_angle() -> None:
     frame = read(FrameReader())
     assert frame.kind is FrameKind.PROJECTION

@@ -52,6 +52,7 @@ class _Around:
     """What is known beside the frames: `theta` belongs to the ids from `first_id` on."""
 
     kind: FrameKind | None = None
+    held: bool = False
     theta: Theta | None = None
     first_id: int = 0
     lap: int | None = None  # of the frames when `first_id` was set; None until the next frame comes
@@ -74,6 +75,10 @@ class FrameReader:
     def set_kind(self, kind: object) -> None:
         """What frames without an attribute of their own show from now on: FrameType's number or word."""
         self._around = replace(self._around, kind=_kind(kind))
+
+    def hold(self, held: bool) -> None:
+        """Take frames for nothing, whatever they say of themselves: something is on its way."""
+        self._around = replace(self._around, held=held)
 
     def set_theta(self, theta: Theta | None, first_id: int | None = None) -> None:
         """The angles in degrees (frame,) of the frames from id `first_id` on (None: as set before)."""
@@ -119,7 +124,7 @@ class FrameReader:
         if kind is None:
             flags = (Flag.KIND_ASSUMED if around.kind is None else Flag.KIND_FROM_PV,)
             kind = FrameKind.PROJECTION if around.kind is None else around.kind
-        if _whole(attributes.get(names.moving)):
+        if around.held or _whole(attributes.get(names.moving)):
             return FrameKind.OTHER, flags
         shutter = _whole(attributes.get(names.shutter))
         # What is wanted and what the camera sees differ while the shutter is on its way.

@@ -126,8 +126,10 @@ class Parts:
     # What collection says of frames: a listener of `collection.driver`.
 
     def kind(self, kind: FrameKind) -> None:
-        """Frames that say nothing of themselves show this from now on."""
-        self.reader.set_kind(int(kind))
+        """Frames that say nothing of themselves show this from now on; OTHER: no frame shows anything."""
+        self.reader.hold(kind is FrameKind.OTHER)
+        if kind is not FrameKind.OTHER:
+            self.reader.set_kind(int(kind))
 
     def angles(self, angles: AngleList, first_id: int) -> None:
         """Angles of frames from an id on."""

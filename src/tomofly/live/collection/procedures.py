@@ -75,10 +75,13 @@ class Procedures:
 
     def label(self, kind: FrameKind, *, ready: bool) -> None:
         """Say what the camera is to see; until it is `ready`, frames count as nothing."""
+        if not ready:  # before the camera hears of the new type and tells its frames
+            self.teller.kind(FrameKind.OTHER)
         self.values.set("FrameType", int(kind))
         self.values.set("StreamSampleMoving", int(not ready))
         self.values.set("HDF5Location", self.values.text(LOCATIONS[kind]))
-        self.teller.kind(kind if ready else FrameKind.OTHER)
+        if ready:
+            self.teller.kind(kind)
 
     async def _settle(self) -> None:
         """Let those frames pass that may have begun before the last change."""
