@@ -82,3 +82,13 @@ def test_a_command_that_is_under_way_is_not_asked_for_again(client: LiveClient) 
     client.capture(frames=10, pre=5)
     with pytest.raises(TomoflyError, match="under way already"):
         client.capture(frames=None, pre=None)
+
+
+def test_a_configuration_is_saved_and_loaded(client: LiveClient, ca: ChannelAccess) -> None:
+    client.set(["rot_y=12.5", "sample_name=rock"])
+    document = client.configuration()
+    client.set(["rot_y=0", "sample_name=sand"])
+    changes = client.load(document)
+    assert {change.name: change.value for change in changes} == {"RotY": 12.5, "SampleName": "rock"}
+    assert ca.text(P + "SampleName") == "rock"
+    assert client.load({"NumAngles": 333})[0].value == 333

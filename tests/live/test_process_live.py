@@ -114,6 +114,7 @@ def test_a_retake_and_a_capture(streaming: dict[str, Any], client: LiveClient, c
         assert np.all(np.diff(ids) > 0)
         assert len(file["/exchange/theta"]) == 30
         assert file["/exchange/data_white"].shape[0] >= 4
+    assert json.loads(path.with_suffix(".config").read_text())[P]["NumAngles"] == 360
     assert ca.text(P + "StreamMessage") == "Done"
     assert ca.text(P + "FullFileName") == str(path)
     assert ca.get(P + "StreamNumTotalCaptured") == 30
