@@ -1,7 +1,7 @@
 """Instruments with known truth: physics of their own, to test what measures them.
 
-Names of the single-particle microscope are given here; what they need is loaded when one is asked for, so that
-other instruments start without it.
+Names of the single-particle microscope are given here; what they need is loaded when one is asked for, so
+that other instruments start without it.
 """
 
 from importlib import import_module
