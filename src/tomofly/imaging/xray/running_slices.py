@@ -16,7 +16,7 @@ IntArray = npt.NDArray[np.int64]
 
 # A weight that changed by less than this fraction stays as it was: angles read from an encoder jitter.
 WEIGHT_TOLERANCE = 0.02
-_PIECES = 8  # of a full sum, between which it may be given up
+_PIECES = 4  # of a full sum, between which it may be given up
 
 
 @dataclass(frozen=True)
