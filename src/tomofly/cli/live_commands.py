@@ -151,6 +151,38 @@ def status(
         write_line(line)
 
 
+@app.command()
+def save(
+    file: Annotated[Path, typer.Argument(help="JSON file to write")],
+    config: ConfigOption = None,
+    scan: ScanOption = None,
+    stream: StreamOption = None,
+) -> None:
+    """Write all settings of the running program into a file."""
+    from tomofly.services.live import reached, write_configuration
+
+    with reached(config, scan, stream) as client:
+        write_configuration(file.expanduser(), client.configuration())
+    tell(f"wrote {file}")
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="JSON file of settings, also a .config file of tomoScan")],
+    config: ConfigOption = None,
+    scan: ScanOption = None,
+    stream: StreamOption = None,
+) -> None:
+    """Set the running program to the settings of a file; all are checked before the first is set."""
+    from tomofly.live.client import changes_told
+    from tomofly.services.live import reached, read_configuration
+
+    document = read_configuration(file.expanduser())
+    with reached(config, scan, stream) as client:
+        for name, value in changes_told(client.load(document)).items():
+            write_line(f"{name}={value}")
+
+
 @app.command("config")
 def config_command() -> None:
     """Print an example of the settings, with every default and its meaning."""

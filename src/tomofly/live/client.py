@@ -11,8 +11,10 @@ import numpy as np
 from p4p.client.thread import Context, Disconnected, RemoteError
 
 from tomofly.live.records.pv import COMPUTED, PV, Record, Value
+from tomofly.live.records.saving import configure
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.stream_table import STREAM_TABLE
+from tomofly.live.records.values import PVValues
 from tomofly.model import BadInput, TomoflyError
 
 STATUS_NAME = "Status"
@@ -169,10 +171,43 @@ class LiveClient:
             raise TomoflyError(notice)
         return self._text(result, stream=False) if wait_s is not None else ""
 
+    def configuration(self) -> dict[str, dict[str, Value]]:
+        """Give all settings that are kept, by prefix and name: what `load` takes."""
+        tables = ((False, SCAN_TABLE), (True, STREAM_TABLE))
+        return {
+            self.prefixes[stream]: {
+                pv.name: pv.shown(_from_get(pv, self._get(self.prefixes[stream] + pv.name)))
+                for pv in table
+                if pv.saved
+            }
+            for stream, table in tables
+        }
+
+    def load(self, document: Mapping[str, Any]) -> list[Change]:
+        """Set what a configuration says, also one of tomoScan; all is checked first. Raises TomoflyError."""
+        groups = [PVValues(self.prefixes[0], SCAN_TABLE), PVValues(self.prefixes[1], STREAM_TABLE)]
+        if troubles := configure(groups, document):
+            raise BadInput("; ".join(troubles), "Nothing was set; correct the file")
+        before = self.configuration()
+        wanted = [
+            (stream, pv, group[name])
+            for stream, group in enumerate(groups)
+            for name, pv in group.table.items()
+            if name in _named(group, document) and pv.shown(group[name]) != before[group.prefix][name]
+        ]
+        return [self._set(bool(stream), pv, value) for stream, pv, value in wanted]
+
     def status(self) -> dict[str, Any]:
         """Give the status document."""
         document: dict[str, Any] = json.loads(self._text(STATUS_NAME, stream=True))
         return document
+
+
+def _named(group: PVValues, document: Mapping[str, Any]) -> set[str]:
+    """Give which settings of a group a configuration names."""
+    section = document.get(group.prefix)
+    names = section if isinstance(section, Mapping) else document
+    return {str(name).removeprefix(group.prefix) for name in names} & set(group.saved())
 
 
 def as_text(value: Any) -> str:

@@ -25,6 +25,7 @@ from tomofly.live.collection.channels import EpicsChannels
 from tomofly.live.collection.driver import Collection
 from tomofly.live.collection.foreign import ForeignCollection
 from tomofly.live.control.capture import CaptureControl
+from tomofly.live.control.lens import move_by
 from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.control.triggers import TriggerControl
 from tomofly.live.frames import Frame, FrameKind
@@ -33,7 +34,7 @@ from tomofly.live.parts import GIGABYTE, Parts, recon_channel
 from tomofly.live.publishing import SlicePublisher
 from tomofly.live.reconstruction import LiveReconstructor
 from tomofly.live.records.ioc import Ioc
-from tomofly.live.records.presence import refuse_served
+from tomofly.live.records.presence import refuse_hidden, refuse_served
 from tomofly.live.records.saving import Autosave
 from tomofly.live.records.values import PVValues
 from tomofly.live.settings import LiveSettings
@@ -44,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 WATCHDOG_S = 3.0
 SAVED = "settings_pvs.json"
-CENTRES = "centres.json"
+LENSES = "lenses.json"
 
 Watch = Callable[[dict[str, Any], LiveSlices | None], object]
 
@@ -77,6 +78,7 @@ class LiveProgram:
     async def start(self) -> None:
         """Begin. Raises TomoflyError where the names are served already."""
         prefixes = [group.full_name("ServerRunning") for group in self._groups]
+        refuse_hidden()
         await refuse_served(prefixes, self.settings.service.presence_s)
         self._autosave.restore()
         for group in self._groups:
@@ -126,7 +128,7 @@ class LiveProgram:
             return self.collection.message if self.collection is not None else "Done"
 
         self.capture = CaptureControl(
-            self.parts.scan, self.parts.capture_service, self.settings.capture.folder, elsewhere
+            self.parts.scan, self.parts.capture_service, self.settings.capture.folder, elsewhere, self._groups
         )
         self.capture.connect()
         self._attach("capture", self.capture.take)
@@ -151,7 +153,7 @@ class LiveProgram:
         stream = self.parts.stream
         self.reconstruction = ReconstructionControl(
             stream, self.reconstructor, show_limits=lambda name: self._ioc.show_limits(stream, name),
-            memory=self.settings.service.state_folder / CENTRES,
+            memory=self.settings.service.state_folder / LENSES,
         )  # fmt: skip
         self.reconstructor.on_output(self.reconstruction.came)
         self.reconstructor.on_output(self._publisher.publish)
@@ -180,7 +182,17 @@ class LiveProgram:
         """Another lens is in."""
         self.parts.lens(lens)
         if self.reconstruction is not None:
-            self.reconstruction.lens(lens)
+            self._aside = self._task("lens", lambda: self._follow_lens(lens))
+
+    async def _follow_lens(self, lens: int) -> None:
+        """Bring what the slices cross in into the middle, where LensChangeSync says so, for the new lens."""
+        control, stream = self.reconstruction, self.parts.stream
+        if control is None:
+            return
+        if stream.text("LensChangeSync") == "Yes":
+            await move_by(self._channels, stream, control.way_to_the_middle(), self._tell)
+            control.put_into_the_middle()
+        control.lens(lens)
 
     # What goes on.
 

@@ -102,6 +102,10 @@ def _of_reconstruction(reconstruction: Document) -> list[Alert]:
     if not reconstruction["alive"]:
         return [Alert("problem", f"Reconstruction does not work: {reconstruction['trouble']}",
                       "Frames and captures are not touched by it; start the program again")]  # fmt: skip
+    failed = reconstruction["losses"].get("failed", 0)
+    if failed:
+        last = (reconstruction.get("messages") or [""])[-1]
+        return [Alert("problem", f"Reconstruction failed on {failed} frames: {last}")]
     if reconstruction["latency_p95_s"] > SLOW_S:
         late = reconstruction["latency_p95_s"]
         return [

@@ -15,6 +15,7 @@ import structlog
 from tomofly.live.client import Change, LiveClient
 from tomofly.live.live_slices import LiveSlices
 from tomofly.live.records.page import SECTIONS, pv_page
+from tomofly.live.records.saving import read_configuration, write_configuration
 from tomofly.live.settings import LiveSettings, PrefixSettings, example, read_settings
 
 CONFIG_VARIABLE = "TOMOFLY_LIVE_CONFIG"
@@ -29,7 +30,9 @@ __all__ = [
     "pv_page",
     "pv_rows",
     "reached",
+    "read_configuration",
     "run",
+    "write_configuration",
 ]
 
 

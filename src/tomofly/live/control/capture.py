@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +12,13 @@ import structlog
 from tomofly.live.capture.request import CaptureRequest, CaptureState, CaptureTicket, Ending
 from tomofly.live.capture.service import CaptureService
 from tomofly.live.frames import Frame, FrameKind
+from tomofly.live.records.saving import configuration, write_configuration
 from tomofly.live.records.values import PVValues
 from tomofly.model import BadInput, TomoflyError
 
 log = structlog.get_logger(__name__)
 
+CONFIGURATION = ".config"
 LOOK_S = 0.1
 RATE_FRAMES = 20
 
@@ -34,9 +36,11 @@ class CaptureControl:
     def __init__(
         self, values: PVValues, make: MakeService, default_folder: Path,
         message_elsewhere: Callable[[], str] = lambda: "Done",
+        groups: Sequence[PVValues] = (),
     ) -> None:  # fmt: skip
         self.values, self._make, self._default = values, make, default_folder
         self._elsewhere = message_elsewhere
+        self._groups = groups or (values,)
         self._folder = self._wanted_folder()
         self._service = make(self._folder, values.text("FileName"))
         self._interval_s = math.nan
@@ -183,11 +187,19 @@ class CaptureControl:
             values.set("ImagesSaved", self._saved)
             values.set("StreamFileName", ticket.path.name)
             values.set("FullFileName", str(ticket.path))
+            self._write_configuration(ticket.path)
         if ticket.ending is not Ending.COMPLETE:
             self.notice(f"Capture {ticket.path.name} ended early: {ticket.problem or ticket.ending}")
         values.set("StreamCaptureState", "Idle" if whole else "Failed")
         values.set("StreamMessage", self._elsewhere())
         values.set("StreamCapture", 0)
+
+    def _write_configuration(self, path: Path) -> None:
+        """Write the settings beside the file, as tomoScan does."""
+        try:
+            write_configuration(path.with_suffix(CONFIGURATION), configuration(self._groups))
+        except OSError as error:
+            self.notice(f"The settings of {path.name} cannot be written beside it: {error.strerror}")
 
     def close(self) -> None:
         """End captures with what they have."""

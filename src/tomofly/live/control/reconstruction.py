@@ -29,6 +29,7 @@ PARAMETERS = (
 )  # fmt: skip
 POSITIONS = ("Center", "OrthoX", "OrthoY", "OrthoZ")
 """PVs whose 0 means that nobody has chosen yet: the middle is taken, and shown."""
+OF_A_LENS = ("Center", "PixelSize")
 LATENCIES = 200
 DEFAULTS = LiveParameters.model_validate({})
 FIND_S = 30.0
@@ -92,7 +93,7 @@ class ReconstructionControl:
         self._size: tuple[int, int] | None = None
         self._shown = -1
         self._measured = -1
-        self._centres: dict[str, float] = _read_centres(memory)
+        self._lenses: dict[str, dict[str, float]] = _read_lenses(memory)
         self._lens = 0
         self._found_at: float | None = None
 
@@ -147,7 +148,7 @@ class ReconstructionControl:
                 self.values.set(name, value)
             return
         self._agreed = {name: self.values[name] for name in PARAMETERS}
-        self._remember_centre()
+        self._remember_lens()
 
     def notice(self, text: str) -> None:
         """Tell the operator."""
@@ -255,28 +256,53 @@ class ReconstructionControl:
         self.values.set("AutoCenter", 0)
 
     def lens(self, lens: int) -> None:
-        """Another lens is in: its own centre comes back."""
+        """Another lens is in: its own centre and pixel size come back, and projections begin anew."""
         self._lens = lens
-        centre = self._centres.get(str(lens))
-        if centre is not None:
-            self.values.set("Center", centre)
+        for name, value in self._lenses.get(str(lens), {}).items():
+            if name in OF_A_LENS:
+                self.values.set(name, value)
         self._reconstructor.restart()
         self._apply()
 
-    def _remember_centre(self) -> None:
-        centre = self.values.number("Center")
-        if not centre or self._centres.get(str(self._lens)) == centre:
+    def _remember_lens(self) -> None:
+        known = {name: self.values.number(name) for name in OF_A_LENS if self.values.number(name)}
+        if not known or self._lenses.get(str(self._lens)) == known:
             return
-        self._centres[str(self._lens)] = centre
+        self._lenses[str(self._lens)] = known
         try:
-            write_configuration(self._memory, self._centres)
+            write_configuration(self._memory, self._lenses)
         except OSError as error:
-            log.warning("centres are not saved", reason=error.strerror)
+            log.warning("what lenses need is not saved", reason=error.strerror)
+
+    def put_into_the_middle(self) -> None:
+        """Let the slices cross in the middle of the field."""
+        if self._size is None:
+            return
+        rows, columns = self._size
+        for name, size in (("OrthoX", columns), ("OrthoY", columns), ("OrthoZ", rows)):
+            self.values.set(name, size // 2)
+        self._apply()
+
+    def way_to_the_middle(self) -> dict[str, float]:
+        """Give how far the sample must go, mm, for what the slices cross in to be in the middle of the field.
+
+        By the PVs that name the motors: two under the rotation, at 0 and 90 degrees, and one along the axis.
+        """
+        pixel_mm = self.values.number("PixelSize") / 1000
+        if self._size is None or not pixel_mm:
+            return {}
+        rows, columns = self._size
+        off = {name: self.values.whole(name) for name in POSITIONS[1:]}
+        return {
+            "SampleTomo0degPVName": (off["OrthoX"] - columns / 2) * pixel_mm,
+            "SampleTomo90degPVName": -(off["OrthoY"] - columns / 2) * pixel_mm,
+            "SampleYPVName": (off["OrthoZ"] - rows / 2) * pixel_mm,
+        }
 
 
-def _read_centres(path: Path) -> dict[str, float]:
+def _read_lenses(path: Path) -> dict[str, dict[str, float]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {str(lens): {str(n): float(v) for n, v in known.items()} for lens, known in document.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
         return {}
-    return {str(lens): float(centre) for lens, centre in document.items()}
