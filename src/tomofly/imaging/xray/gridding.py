@@ -5,7 +5,6 @@ Two real slices are one complex one, and sixteen of them share the place and the
 innermost loop is a plain sum over slices, and the spectra of a few projections at a time stay in the cache.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +15,15 @@ from numba import njit
 from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.angular_weights import angular_weights
 from tomofly.imaging.xray.filters import padded_length
+from tomofly.imaging.xray.lane_taps import LANES, TAPS, spread_sample
 
 FloatArray = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
 
-SLICES = 16
+SLICES = LANES
 """Slices that share one grid: eight complex numbers fill a cache line."""
 
 _UPSAMPLING = 1.25
-_TAPS = 4
 _STEPS = 2048
 _BORDER = 4
 _ANGLES = 8
@@ -128,9 +127,10 @@ def _gridded(projections: FloatArray, plan: GriddingPlan) -> ComplexArray:
         _pack(block, used)
         spectra = scipy.fft.fft(used.view(np.complex64), axis=1)
         chosen = slice(start, start + len(block))
+        spectra *= plan.multiplier[:, None]
         _spread(
-            spectra.view(np.float32), plan.multiplier, plan.weights[chosen], plan.cosines[chosen],
-            plan.sines[chosen], plan.kernel, plan.side, grid,
+            spectra.view(np.float32), plan.weights[chosen], plan.cosines[chosen], plan.sines[chosen],
+            plan.kernel, plan.side, grid,
         )  # fmt: skip
     _fold(grid, _BORDER, plan.side)
     inner = grid.view(np.complex64)[_BORDER : _BORDER + plan.side, _BORDER : _BORDER + plan.side]
@@ -142,7 +142,7 @@ def _gridded(projections: FloatArray, plan: GriddingPlan) -> ComplexArray:
 
 
 def _shape_parameter(upsampling: float) -> float:
-    inside = (_TAPS / upsampling) ** 2 * (upsampling - 0.5) ** 2 - 0.8
+    inside = (TAPS / upsampling) ** 2 * (upsampling - 0.5) ** 2 - 0.8
     return float(np.pi * np.sqrt(inside))
 
 
@@ -153,9 +153,9 @@ def _kernel_table(upsampling: float) -> FloatArray:
     """
     beta = _shape_parameter(upsampling)
     fraction = np.arange(_STEPS + 2)[:, None] / _STEPS
-    distance = fraction + 1 - np.arange(_TAPS)
-    inside = np.maximum(1 - (2 * distance / _TAPS) ** 2, 0)
-    values = np.where(np.abs(distance) <= _TAPS / 2, np.i0(beta * np.sqrt(inside)), 0) / np.i0(beta)
+    distance = fraction + 1 - np.arange(TAPS)
+    inside = np.maximum(1 - (2 * distance / TAPS) ** 2, 0)
+    values = np.where(np.abs(distance) <= TAPS / 2, np.i0(beta * np.sqrt(inside)), 0) / np.i0(beta)
     table: FloatArray = (values * np.array([1, -1, 1, -1])).astype(np.float32)
     return table
 
@@ -164,8 +164,8 @@ def _taper(width: int, side: int) -> FloatArray:
     """One over the kernel's transform at the pixels of a slice, with alternating signs."""
     beta = _shape_parameter(side / width)
     pixel = np.arange(width) - width // 2
-    argument = np.emath.sqrt(beta**2 - (np.pi * _TAPS * pixel / side) ** 2)
-    transform = np.real(_TAPS * np.sinh(argument) / argument) / np.i0(beta)
+    argument = np.emath.sqrt(beta**2 - (np.pi * TAPS * pixel / side) ** 2)
+    transform = np.real(TAPS * np.sinh(argument) / argument) / np.i0(beta)
     taper: FloatArray = (np.where(np.arange(width) % 2 == 0, 1, -1) / transform).astype(np.float32)
     return taper
 
@@ -181,55 +181,33 @@ def _pack(projections: FloatArray, packed: FloatArray) -> None:  # pragma: no co
                     packed[angle, s, piece] = projections[angle, piece, s]
 
 
-def _make_spread(count: int) -> Callable[..., None]:
-    @njit(cache=True, nogil=True, fastmath=True)
-    def spread(
-        spectra: FloatArray,
-        multiplier: ComplexArray,
-        weights: FloatArray,
-        cosines: FloatArray,
-        sines: FloatArray,
-        kernel: FloatArray,
-        side: int,
-        grid: FloatArray,
-    ) -> None:  # pragma: no cover - compiled
-        """Add the spectra (angle, frequency, slice) of some projections to the grid (v, u, slice)."""
-        angles, padded, _ = spectra.shape
-        origin = np.float32(side // 2 + _BORDER)
-        one, half, steps = np.float32(1), np.float32(0.5), np.float32(_STEPS)
-        sample = np.empty(count, np.float32)
-        for angle in range(angles):
-            along = cosines[angle] * np.float32(side) / np.float32(padded)
-            down = -sines[angle] * np.float32(side) / np.float32(padded)
-            for k in range(padded):
-                frequency = np.float32(k if k < (padded + 1) // 2 else k - padded)
-                u, v = frequency * along + origin, frequency * down + origin
-                u0, v0 = int(u) - 1, int(v) - 1
-                across = int((u - np.float32(u0) - one) * steps + half)
-                below = int((v - np.float32(v0) - one) * steps + half)
-                scale = weights[angle] * np.float32(1 - 2 * ((u0 + v0) & 1))
-                real, imaginary = scale * multiplier[k].real, scale * multiplier[k].imag
-                for b in range(count // 2):
-                    re, im = spectra[angle, k, 2 * b], spectra[angle, k, 2 * b + 1]
-                    sample[2 * b] = real * re - imaginary * im
-                    sample[2 * b + 1] = real * im + imaginary * re
-                k0, k1, k2, k3 = kernel[across, 0], kernel[across, 1], kernel[across, 2], kernel[across, 3]
-                for i in range(_TAPS):
-                    y = kernel[below, i]
-                    w0, w1, w2, w3 = y * k0, y * k1, y * k2, y * k3
-                    for b in range(count):
-                        value = sample[b]
-                        grid[v0 + i, u0, b] += w0 * value
-                        grid[v0 + i, u0 + 1, b] += w1 * value
-                        grid[v0 + i, u0 + 2, b] += w2 * value
-                        grid[v0 + i, u0 + 3, b] += w3 * value
-
-    compiled: Callable[..., None] = spread
-    return compiled
-
-
-# Made for a fixed number of slices, so that the compiler lays the sum over them out in vectors.
-_spread = _make_spread(SLICES)
+@njit(cache=True, nogil=True, fastmath=True)
+def _spread(
+    spectra: FloatArray,
+    weights: FloatArray,
+    cosines: FloatArray,
+    sines: FloatArray,
+    kernel: FloatArray,
+    side: int,
+    grid: FloatArray,
+) -> None:  # pragma: no cover - compiled
+    """Add the spectra (angle, frequency, slice) of some projections to the grid (v, u, slice)."""
+    angles, padded, _ = spectra.shape
+    origin = np.float32(side // 2 + _BORDER)
+    stride = side + 2 * _BORDER
+    one, half, steps = np.float32(1), np.float32(0.5), np.float32(_STEPS)
+    for angle in range(angles):
+        along = cosines[angle] * np.float32(side) / np.float32(padded)
+        down = -sines[angle] * np.float32(side) / np.float32(padded)
+        for k in range(padded):
+            frequency = np.float32(k if k < (padded + 1) // 2 else k - padded)
+            u, v = frequency * along + origin, frequency * down + origin
+            u0, v0 = int(u) - 1, int(v) - 1
+            across = int((u - np.float32(u0) - one) * steps + half)
+            below = int((v - np.float32(v0) - one) * steps + half)
+            scale = weights[angle] * np.float32(1 - 2 * ((u0 + v0) & 1))
+            at = v0 * stride + u0
+            spread_sample(grid, at, stride, spectra, angle * padded + k, kernel, across, below, scale)
 
 
 def _fold(grid: FloatArray, border: int, side: int) -> None:
