@@ -66,7 +66,7 @@ class LiveProgram:
         self.collection: Collection | None = None
         self.triggers: TriggerControl | None = None
         self._foreign: ForeignCollection | None = None
-        self._status_pv = SharedPV(nt=NTScalar("s"), initial="{}")
+        self._status_pv = SharedPV(nt=NTScalar("s"))
         self._autosave = Autosave(settings.service.state_folder / SAVED, self._groups, self._tell)
         self._channels = EpicsChannels()
         self._publisher = SlicePublisher(recon_channel(settings))
@@ -228,7 +228,9 @@ class LiveProgram:
             self.triggers.publish()
         status = self.status()
         self._show_in_pvs(status)
-        self._status_pv.post(json.dumps(status, default=str))
+        text = json.dumps(status, default=str)
+        # Clients wait for the channel until there is a status to give.
+        self._status_pv.post(text) if self._status_pv.isOpen() else self._status_pv.open(text)
         return status
 
     def _show_in_pvs(self, status: dict[str, Any]) -> None:
