@@ -10,14 +10,16 @@ from numba import njit
 
 from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.angular_weights import angular_weights
+from tomofly.imaging.xray.blocks import LANES
 from tomofly.imaging.xray.filters import padded_length
+from tomofly.imaging.xray.lane_sums import add_two_rows
 
 FloatArray = npt.NDArray[np.float32]
 
-SLICES = 32
+SLICES = LANES
 """Slices done together: they share the place and the weights of each sample, and lie side by side."""
 
-_TILE = 32
+_TILE = 24
 _ANGLES = 16
 
 
@@ -96,9 +98,7 @@ def _back_project_tile(
     slices, side, _ = out.shape
     rows, columns = min(_TILE, side - top), min(_TILE, side - left)
     last = np.float32(side)
-    # As many as the array has, not a constant: the compiler makes vectors of this loop alone.
-    many = packed.shape[2]
-    total = np.zeros((_TILE, _TILE, many), np.float32)
+    total = np.zeros((_TILE, _TILE, SLICES), np.float32)
     for angle in range(len(cosines)):
         step = cosines[angle]
         for row in range(rows):
@@ -109,13 +109,10 @@ def _back_project_tile(
                 s = start + np.float32(column) * step
                 if s <= 0 or s >= last + 1:
                     continue
-                at = np.uint64(s)
+                at = int(s)
                 after = s - np.float32(at)
-                before = np.float32(1) - after
-                first, second = packed[angle, at], packed[angle, at + np.uint64(1)]
-                pixel = total[row, column]
-                for b in range(many):
-                    pixel[b] += before * first[b] + after * second[b]
+                first = angle * packed.shape[1] + at
+                add_two_rows(total, row * _TILE + column, packed, first, np.float32(1) - after, after)
     for row in range(rows):
         for column in range(columns):
             for b in range(slices):

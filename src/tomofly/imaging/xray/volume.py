@@ -49,7 +49,7 @@ def slab_bytes(size: ScanSize, rows: int, halo: int, threads: int, method: Metho
     slices = 4 * rows * size.width * size.width
     if method == "direct":
         work = 4 * back_projection.SLICES * size.angles * (size.width + 2)
-        work += threads * 3 * 4 * 16 * back_projection.SLICES * 4 * size.width
+        work += threads * 24 * 16 * back_projection.SLICES * size.width
     else:
         work = threads * gridding.batch_bytes(size.width, size.angles)
     return projections + slices + work
