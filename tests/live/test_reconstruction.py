@@ -347,3 +347,27 @@ def test_frames_that_never_stop_coming_do_not_keep_a_change_from_being_answered(
         live.put(frame(number, half_turn[number % 90].image, 2.0 * number))
         number += 1
     assert answered.is_set()
+
+
+def test_a_found_centre_is_remembered_for_its_lens(half_turn: list[Frame]) -> None:
+    turned = counts(ANGLES + 180)
+    both = [*(one.image for one in half_turn), *turned]
+    first = [frame(n, image, 2.0 * n, lens=1) for n, image in enumerate(both)]
+    with LiveReconstructor(lambda _: FIELDS, LiveParameters(auto_centre=True), room=ROOM) as live:
+        assert feed(live, first).centre == pytest.approx(CENTRE, abs=0.25)
+        assert feed(live, [frame(200, both[0], 0.0, lens=2)]).centre == 50.0
+        assert feed(live, [frame(201, both[0], 0.0, lens=1)]).centre == pytest.approx(CENTRE, abs=0.25)
+
+
+def test_a_failing_step_is_told_and_the_next_frames_are_taken(half_turn: list[Frame]) -> None:
+    def fields(one: Frame) -> Pair:
+        if one.number == 0:
+            raise OSError("the store is gone")
+        return FIELDS
+
+    with LiveReconstructor(fields, room=ROOM) as live:
+        live.put(frame(0, half_turn[0].image, 0.0))
+        assert live.drain()
+        assert live.losses["failed"] == 1
+        assert any("the store is gone" in one for one in live.messages)
+        assert feed(live, half_turn[1:4]).projections == 3

@@ -179,7 +179,7 @@ class LiveReconstructor:
                     due = time.monotonic() + self._interval
                     self._look_at_all(step)
             except Exception as error:  # the session goes on with the next frame
-                self._note(f"a step of the live reconstruction failed: {error}", "failed", self._waiting)
+                self._note(f"a step of the live reconstruction failed: {error}", "failed", len(step.frames))
                 log.exception("live reconstruction failed")
                 self._slicer, self._fitted, self._waiting = None, None, 0
 
@@ -223,6 +223,7 @@ class LiveReconstructor:
         if not step.frames or self._fitted == _kind(step.frames[0]):
             return
         before, self._fitted = self._fitted, _kind(step.frames[0])
+        found = None if self._slicer is None else self._slicer.found_centre
         rows, columns = step.frames[0].image.shape
         self._in_effect, self._waiting = -1, 0
         with self._changed:
@@ -230,6 +231,8 @@ class LiveReconstructor:
             fitting, outside = self._parameters.within(rows, columns)
             lens = step.frames[0].lens
             if before is not None and before[2] != lens:
+                if found is not None and found.certain and self._parameters.auto_centre:
+                    self._centre_of_lens[before[2]] = found.centre
                 fitting = fitting.model_copy(update={"centre": self._centre_of_lens.get(lens)})
             if fitting != self._parameters:
                 self._parameters = fitting

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skimage.transform import iradon
 
 from tests.imaging.xray.ellipses import draw, project
-from tomofly.imaging.xray.blocks import LANES, count_blocks, from_blocks
+from tomofly.imaging.xray.blocks import LANES, count_blocks, from_blocks, to_blocks
 from tomofly.imaging.xray.filters import FILTER_NAMES, filter_rows
 from tomofly.imaging.xray.level_slices import TiltedPlane, add_tilted, level_slice, read_sinogram
 from tomofly.imaging.xray.row_filter import ramp_filter
@@ -207,3 +207,53 @@ def test_simple_windows_are_exact_with_three_taps() -> None:
     assert window_taps("ramp").passes_all
     reaches = [window_taps(name).reach for name in ("ramp", "hann", "parzen")]
     assert all(low < high for low, high in pairwise(reaches))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 70),
+    st.integers(4, 90),
+    st.integers(1, 60),
+    st.floats(-200, 300),
+    st.lists(st.floats(-720, 720), min_size=1, max_size=6),
+    st.floats(-80, 80),
+    st.integers(0, 99),
+)
+def test_whatever_the_geometry_sums_are_those_of_plain_interpolation(
+    rows: int, columns: int, size: int, centre: float, angles: list[float], tilt: float, seed: int
+) -> None:
+    projections = np.random.default_rng(seed).normal(size=(len(angles), rows, columns)).astype(np.float32)
+    # Not at round values, which would put points on the very edge of the detector.
+    seen, weight = np.array(angles) + 0.137, np.linspace(0.5, 1, len(angles))
+    views = Views(np.arange(len(angles)), seen, weight, centre + 0.0137, size)
+    ring = to_blocks(projections)
+    line = plane_line("x", size / 3, 11, size)
+    sums = np.zeros((1, ring.shape[1], size, LANES), np.float32)
+    add_lines(ring, [line], views, window_taps("ramp"), sums)
+    t = np.arange(size)
+    expected = plain(projections, views, line.x + t * line.step_x, line.y + t * line.step_y)
+    assert np.allclose(from_blocks(sums[0], rows), expected.T, atol=1e-3)
+    image = np.zeros((size, size), np.float32)
+    add_tilted(ring, views, window_taps("ramp"), TiltedPlane(rows // 2, tilt, rows), image)
+    along = t - size // 2
+    height = rows // 2 + along * np.sin(np.deg2rad(tilt))
+    for index in np.flatnonzero((height >= 0) & (height <= rows - 1)):
+        x = np.full(size, size // 2 + along[index] * np.cos(np.deg2rad(tilt)))
+        low = min(int(height[index]), rows - 2)
+        share = height[index] - low
+        mixed = (1 - share) * projections[:, low : low + 1] + share * projections[:, low + 1 : low + 2]
+        assert np.allclose(image[index], plain(mixed, views, x, t)[:, 0], atol=2e-2)
+
+
+def plain(
+    projections: npt.NDArray[np.float32], views: Views, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Sum projections (view, z, s) over points: (point, z)."""
+    middle, columns = views.size // 2, np.arange(projections.shape[2])
+    total = np.zeros((len(x), projections.shape[1]))
+    for projection, angle, weight in zip(projections, views.angle_deg, views.weight, strict=True):
+        theta = np.deg2rad(angle)
+        s = (x - middle) * np.cos(theta) - (y - middle) * np.sin(theta) + views.centre
+        for row, values in enumerate(projection):
+            total[:, row] += weight * np.interp(s, columns, values, left=0, right=0)
+    return total
