@@ -29,7 +29,7 @@ async def main(scan_prefix: str, stream_prefix: str, saved: str = "") -> None:
     if autosave is not None:
         autosave.restore()
     for group in (scan, stream):
-        group.on_refusal(lambda why, group=group: group.set("StreamNotice", why))
+        group.on_refusal(group.notice)
     stream.watch("Center", lambda value: say(f"centre {value}"))
     scan.watch("MoveSampleOut", lambda _: scan.set("MoveSampleIn", 0))
     ioc = Ioc([scan, stream])

@@ -14,7 +14,7 @@ from p4p.nt import NTScalar
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
-from tests.live.conftest import Loopback
+from tests.live.conftest import ChannelAccess, Loopback
 from tomofly.imaging.xray.rotation_centre import CentreEstimate
 from tomofly.live.client import LiveClient
 from tomofly.live.collection.broadcast import Broadcast
@@ -238,7 +238,7 @@ def pva_device(epics: Loopback) -> Iterator[SharedPV]:
         yield pv
 
 
-def test_a_device_over_pvaccess(pva_device: SharedPV) -> None:
+def test_a_device_over_pvaccess(pva_device: SharedPV, ca: ChannelAccess) -> None:
     async def run() -> None:
         channels = EpicsChannels()
         name = "pva://dev:motor"
@@ -249,10 +249,10 @@ def test_a_device_over_pvaccess(pva_device: SharedPV) -> None:
             await until(channels, name, lambda v: v == 3.0, 0.1, "too slow")
         channels.close()
 
-    asyncio.run(run())
+    ca.run(run())
 
 
-def test_a_foreign_collection_is_listened_to(epics: Loopback, pva_device: SharedPV) -> None:
+def test_a_foreign_collection_is_listened_to(epics: Loopback, ca: ChannelAccess) -> None:
     broadcast = Broadcast("fo:")
     heard: dict[str, Any] = {}
 
@@ -280,7 +280,7 @@ def test_a_foreign_collection_is_listened_to(epics: Loopback, pva_device: Shared
         channels.close()
 
     with Server(providers=[broadcast.provider]):
-        asyncio.run(run())
+        ca.run(run())
     assert heard["FLAT"].shape == (3, 5)
     assert "DARK" not in heard  # it has sent none yet
 

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,6 +20,7 @@ from tomofly.model import BadInput, TomoflyError
 
 STATUS_NAME = "Status"
 ANSWER_S = 5.0
+NOTICE_S, REFUSAL_S, LOOK_AGAIN_S = 1.0, 0.3, 0.02
 SHORT_NAMES = {
     "filter": "FilterType", "centre": "Center", "window": "WindowLength", "exposure": "ExposureTime",
     "step": "RotationStep", "binning": "StreamBinning", "pre": "StreamPreCount", "frames": "StreamNumCapture",
@@ -133,10 +135,18 @@ class LiveClient:
         self._put(full, _for_put(pv, value), wait_s=self.answer_s)
         now = _from_get(pv, self._get(full))
         if not _same(now, value):
-            why = self._text("StreamNotice", stream=stream)
-            said = why if pv.name in why else "somebody else has set it at the same time"
+            said = self._reason(pv.name, stream=stream) or "somebody else has set it at the same time"
             raise TomoflyError(f"{pv.name} is {pv.shown(now)}, not {pv.shown(value)}: {said}")
         return Change(pv.name, pv.shown(value))
+
+    def _reason(self, name: str, *, stream: bool) -> str:
+        """Give the notice that speaks of a PV; it comes right after the refusal, or not at all."""
+        until = time.monotonic() + NOTICE_S
+        while name not in (why := self._text("StreamNotice", stream=stream)):
+            if time.monotonic() > until:
+                return ""
+            time.sleep(LOOK_AGAIN_S)
+        return why
 
     def capture(self, frames: int | None, pre: int | None, wait_s: float | None = None) -> str:
         """Ask for a capture; with `wait_s`, wait for its file and give its path."""
@@ -166,10 +176,17 @@ class LiveClient:
         if int(self.get(name, stream=False)):
             raise TomoflyError(f"{name} is under way already", "Wait for it, or put 0 to stop a capture")
         self._put(self.prefixes[False] + name, 1, wait_s)
-        notice = self._text("StreamNotice", stream=False)
-        if notice != before and not int(self.get(name, stream=False)):
-            raise TomoflyError(notice)
+        self._raise_refusal(name, before)
         return self._text(result, stream=False) if wait_s is not None else ""
+
+    def _raise_refusal(self, name: str, before: str) -> None:
+        """Look for a refusal, which comes soon or not at all: the PV is 0 again, with a new notice."""
+        until = time.monotonic() + REFUSAL_S
+        while time.monotonic() < until:
+            notice = self._text("StreamNotice", stream=False)
+            if notice != before and not int(self.get(name, stream=False)):
+                raise TomoflyError(notice)
+            time.sleep(LOOK_AGAIN_S)
 
     def configuration(self) -> dict[str, dict[str, Value]]:
         """Give all settings that are kept, by prefix and name: what `load` takes."""

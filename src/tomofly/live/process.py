@@ -36,7 +36,6 @@ from tomofly.live.reconstruction import LiveReconstructor
 from tomofly.live.records.ioc import Ioc
 from tomofly.live.records.presence import refuse_hidden, refuse_served
 from tomofly.live.records.saving import Autosave
-from tomofly.live.records.values import PVValues
 from tomofly.live.settings import LiveSettings
 from tomofly.live.status import alerts
 from tomofly.model import TomoflyError
@@ -73,7 +72,7 @@ class LiveProgram:
 
     def _tell(self, text: str) -> None:
         log.warning("notice", text=text)
-        self.parts.scan.set("StreamNotice", text)
+        self.parts.scan.notice(text)
 
     async def start(self) -> None:
         """Begin. Raises TomoflyError where the names are served already."""
@@ -82,7 +81,7 @@ class LiveProgram:
         await refuse_served(prefixes, self.settings.service.presence_s)
         self._autosave.restore()
         for group in self._groups:
-            group.on_refusal(_noting(group))
+            group.on_refusal(group.notice)
         self._ioc = Ioc(self._groups)
         self._ioc.start()
         self._server = Server(
@@ -350,10 +349,6 @@ class LiveProgram:
             if part is not None:
                 part.close()
         self._server.stop()
-
-
-def _noting(group: PVValues) -> Callable[[str], None]:
-    return lambda why: group.set("StreamNotice", why)
 
 
 def _plain(status: Any) -> dict[str, Any]:

@@ -249,7 +249,7 @@ class Collection:
     def notice(self, text: str) -> None:
         """Tell the operator."""
         log.warning("notice", text=text)
-        self.values.set("StreamNotice", text)
+        self.values.notice(text)
 
     # What is looked after.
 

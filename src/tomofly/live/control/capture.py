@@ -107,7 +107,7 @@ class CaptureControl:
     def notice(self, text: str) -> None:
         """Tell the operator."""
         log.warning("notice", text=text)
-        self.values.set("StreamNotice", text)
+        self.values.notice(text)
 
     # Where files go.
 

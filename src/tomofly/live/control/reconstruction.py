@@ -153,7 +153,7 @@ class ReconstructionControl:
     def notice(self, text: str) -> None:
         """Tell the operator."""
         log.warning("notice", text=text)
-        self.values.set("StreamNotice", text)
+        self.values.notice(text)
 
     # What comes out.
 

@@ -1,6 +1,7 @@
 """The values of a table of PVs: checked, watched, saved; EPICS is a mirror of them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from tomofly.live.records.pv import COMPUTED, PV, Record, Value
@@ -99,6 +100,10 @@ class PVValues:
         self._values[name] = kept
         if self.mirror is not None:
             self.mirror(pv, kept)
+
+    def notice(self, text: str) -> None:
+        """Tell an operator something, with the time of day: so the same said again is seen as new."""
+        self.set("StreamNotice", f"{datetime.now():%H:%M:%S} {text}")
 
     def note(self, name: str, value: Value) -> None:
         """Keep a value that is already in the mirror."""
