@@ -126,7 +126,7 @@ def compare(width: int, count: int, slices: int, threads: int) -> dict[str, Any]
     for method in ("gridding", "direct"):
         compiled: Method = "gridding" if method == "gridding" else "direct"
         reconstruct(stack[:30, :2, :64], np.rad2deg(angles[:30]), 32.0, method=compiled)
-        many = stack if method == "gridding" else stack[:, : min(32, slices)]
+        many = stack if method == "gridding" else stack[:, : min(64, slices)]
 
         def run(many: np.ndarray = many, method: Method = compiled) -> np.ndarray:
             return reconstruct(many, np.rad2deg(angles), middle, method=method, threads=threads)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.imaging.xray.discs import SCENE, project, slice_of
+from tomofly.imaging.xray.gridding import SLICES
 from tomofly.imaging.xray.ring_measure import ring_strength
 from tomofly.imaging.xray.volume import (
     Fields,
@@ -50,8 +51,16 @@ def test_slabs_are_all_rows_once_within_the_memory(
 
 def test_slabs_end_where_stored_chunks_end() -> None:
     size = ScanSize(900, 512, 2, 24)
-    slabs = plan_slabs((0, 500), 500, size, 500 * 10**6)
-    assert len(slabs) > 1 and all(slab.last % 24 == 0 for slab in slabs[:-1])
+    slabs = plan_slabs((0, 500), 500, size, 900 * 10**6)
+    assert len(slabs) > 1 and all(slab.last % 48 == 0 for slab in slabs[:-1])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 24])
+def test_slices_that_share_a_grid_do_so_whatever_the_memory(chunk: int) -> None:
+    size = ScanSize(900, 512, 2, chunk)
+    for memory_mb in (200, 400, 900):
+        slabs = plan_slabs((5, 500), 500, size, memory_mb * 10**6)
+        assert len(slabs) > 1 and all((slab.last - 5) % SLICES == 0 for slab in slabs[:-1])
 
 
 def test_too_little_memory_is_said_with_what_is_needed() -> None:

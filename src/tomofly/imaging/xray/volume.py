@@ -1,5 +1,6 @@
 """Volumes slab by slab: how many rows fit into the memory there is, and from counts to slices."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,22 +68,21 @@ def plan_slabs(
 ) -> list[Slab]:
     """Divide rows (first, last) of a detector of ``height`` into slabs that need at most ``memory`` bytes.
 
-    As few slabs as possible, of whole batches of slices, with edges between stored chunks where that is
-    possible. Raises ValueError with what is needed when not even a small slab fits.
+    As few slabs as possible, of whole batches of slices, and where that is possible of whole stored chunks.
+    Raises ValueError with what is needed when not even a small slab fits.
     """
     first, last = rows
     batch = gridding.SLICES if method == "gridding" else back_projection.SLICES
     most = _most_rows(
         last - first, batch, lambda count: slab_bytes(size, count, halo, threads, method), memory
     )
-    if size.row_chunk > 1 and most > size.row_chunk:
-        most -= most % size.row_chunk
-    edges = [first]
-    while edges[-1] < last:
-        following = edges[-1] + most
-        if 1 < size.row_chunk <= most:
-            following -= following % size.row_chunk
-        edges.append(min(last, following))
+    # Whole batches, so that the same slices share a grid however many slabs there are, and whole chunks too.
+    together = math.lcm(batch, size.row_chunk)
+    for step in (together, batch):
+        if step < most < last - first:
+            most -= most % step
+            break
+    edges = [*range(first, last, most), last]
     return [Slab(begin, end, max(0, begin - halo), min(height, end + halo)) for begin, end in pairwise(edges)]
 
 
