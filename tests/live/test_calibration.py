@@ -139,6 +139,18 @@ def test_frames_of_another_size_need_fields_of_their_own() -> None:
     assert store.for_frame(frame(30, FrameKind.PROJECTION, 500, shape=(17, 13))) is None
 
 
+def test_frames_of_another_type_need_fields_of_their_own() -> None:
+    """A camera that is set from 16 to 8 bits counts otherwise; a broadcast mean fits whatever comes."""
+    store = with_both()
+    of_8_bits = frame(30, FrameKind.PROJECTION, 100, dtype=np.uint8)
+    assert store.for_frame(of_8_bits) is None
+    for kind, level in ((FrameKind.DARK, 1.0), (FrameKind.FLAT, 200.0)):
+        store.add_mean(kind, np.full(SHAPE, level), 25)
+    fields = store.for_frame(of_8_bits)
+    assert fields is not None
+    assert fields.flat.max() == 200
+
+
 def full(level: float, dtype: Any = np.uint16) -> Callable[[int, FrameKind], Frame]:
     return lambda n, kind: Frame(n, n, np.full(SHAPE, level, dtype), kind, 0.0, 0.0, 0.0)
 

@@ -1,8 +1,8 @@
-"""Dark and flat fields: versions, each with the frame from which it is valid, per lens and exposure."""
+"""Dark and flat fields: versions, each with the frame from which it is valid, per lens, exposure and form."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -94,8 +94,8 @@ class CalibrationStore:
         """Take a version, unless it cannot be right: then None, and the reason is in `refusals`."""
         other = FrameKind.FLAT if version.kind is FrameKind.DARK else FrameKind.DARK
         with self._lock:
-            opposite = _best(self._versions, other, version.valid_from, version.lens, version.exposure_s,
-                             version.mean.shape)  # fmt: skip
+            sort = _Sort(version.lens, version.exposure_s, version.mean.shape, version.dtype)
+            opposite = _best(self._versions, other, version.valid_from, sort)
             reason = unusable(version, opposite)
             if reason:
                 self.refusals.append(reason)
@@ -119,8 +119,7 @@ class CalibrationStore:
     def version(self, kind: FrameKind, frame: Frame, *, nearest: bool = False) -> FieldVersion | None:
         """The dark or flat of a frame; with `nearest`, the first one after it where there is none before."""
         with self._lock:
-            return _best(self._versions, kind, frame.number, frame.lens, frame.exposure_s,
-                         frame.image.shape, nearest=nearest)  # fmt: skip
+            return _best(self._versions, kind, frame.number, _sort_of(frame), nearest=nearest)
 
     def at(
         self,
@@ -129,15 +128,18 @@ class CalibrationStore:
         *,
         lens: int | None = None,
         exposure_s: float | None = None,
+        dtype: str | None = None,
     ) -> DarkFlat | None:
         """The dark and flat valid for a frame number; None where either is missing.
 
         As long as they stay the same, so does the object.
         """
+        sort = _Sort(lens, exposure_s, shape_yx, dtype)
         with self._lock:
-            flat = _best(self._versions, FrameKind.FLAT, number, lens, exposure_s, shape_yx)
-            shape = shape_yx or (flat.mean.shape if flat else None)
-            dark = _best(self._versions, FrameKind.DARK, number, lens, exposure_s, shape)
+            flat = _best(self._versions, FrameKind.FLAT, number, sort)
+            if flat is not None:
+                sort = replace(sort, shape=flat.mean.shape, dtype=dtype or flat.dtype)
+            dark = _best(self._versions, FrameKind.DARK, number, sort)
         if dark is None or flat is None:
             return None
         scale = exposure_s / flat.exposure_s if exposure_s and flat.exposure_s else 1.0
@@ -149,7 +151,8 @@ class CalibrationStore:
 
     def for_frame(self, frame: Frame) -> DarkFlat | None:
         """The dark and flat of a frame."""
-        return self.at(frame.number, frame.image.shape, lens=frame.lens, exposure_s=frame.exposure_s)
+        sort = _sort_of(frame)
+        return self.at(frame.number, sort.shape, lens=sort.lens, exposure_s=sort.exposure_s, dtype=sort.dtype)
 
 
 def _save(folder: Path, version: FieldVersion) -> None:
@@ -159,28 +162,36 @@ def _save(folder: Path, version: FieldVersion) -> None:
         log.warning("a dark or flat cannot be saved", folder=str(folder), error=str(error))
 
 
+@dataclass(frozen=True)
+class _Sort:
+    """What a field must have in common with a frame; None: does not matter."""
+
+    lens: int | None
+    exposure_s: float | None
+    shape: tuple[int, ...] | None
+    dtype: str | None
+
+    def has(self, version: FieldVersion) -> bool:
+        return (
+            (self.lens is None or version.lens is None or version.lens == self.lens)
+            and (self.shape is None or version.mean.shape == self.shape)
+            and (self.dtype is None or version.dtype is None or version.dtype == self.dtype)
+        )
+
+
+def _sort_of(frame: Frame) -> _Sort:
+    return _Sort(frame.lens, frame.exposure_s, frame.image.shape, str(frame.image.dtype))
+
+
 def _best(
-    versions: Iterable[FieldVersion],
-    kind: FrameKind,
-    number: int,
-    lens: int | None,
-    exposure_s: float | None,
-    shape: tuple[int, ...] | None,
-    *,
-    nearest: bool = False,
+    versions: Iterable[FieldVersion], kind: FrameKind, number: int, sort: _Sort, *, nearest: bool = False
 ) -> FieldVersion | None:
     """The newest of those that are valid and fit; one of the same exposure before any other."""
-    fitting = [
-        version
-        for version in versions
-        if version.kind is kind
-        and (lens is None or version.lens is None or version.lens == lens)
-        and (shape is None or version.mean.shape == shape)
-    ]
+    fitting = [version for version in versions if version.kind is kind and sort.has(version)]
     valid = [version for version in fitting if version.valid_from <= number]
     if not valid:
         return min(fitting, key=lambda version: version.valid_from, default=None) if nearest else None
-    return max(valid, key=lambda version: (_same_exposure(version, exposure_s), version.valid_from))
+    return max(valid, key=lambda version: (_same_exposure(version, sort.exposure_s), version.valid_from))
 
 
 def _same_exposure(version: FieldVersion, exposure_s: float | None) -> bool:

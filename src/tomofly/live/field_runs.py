@@ -20,7 +20,8 @@ class FieldVersion:
     """A dark or flat: `mean` (y, x) float32 of `count` frames, valid for frames from `valid_from` on.
 
     `noise`: standard deviation of one frame, in counts, NaN for a single frame. `saturated`: share of pixels
-    at the end of the camera's range. `raw` (frame, y, x): frames as they were, or None; their `angles_deg`.
+    at the end of the camera's range. `dtype`: of the camera's images, as one of 8 bits counts otherwise than
+    one of 16; None where nobody said. `raw` (frame, y, x): frames as they were, or None; their `angles_deg`.
     """
 
     kind: FrameKind
@@ -32,13 +33,14 @@ class FieldVersion:
     exposure_s: float | None = None
     taken_at: float = math.nan
     saturated: float = 0.0
+    dtype: str | None = None
     raw: NDArray[np.generic] | None = field(default=None, repr=False)
     angles_deg: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> tuple[object, ...]:
         """What versions have in common that follow each other."""
-        return self.kind, self.lens, self.exposure_s, self.mean.shape
+        return self.kind, self.lens, self.exposure_s, self.mean.shape, self.dtype
 
     def without_raw(self) -> "FieldVersion":
         """The same, less the single frames."""
@@ -92,6 +94,7 @@ class FieldRun:
             exposure_s=first.exposure_s,
             taken_at=first.acquired_at,
             saturated=_saturated(first.image),
+            dtype=str(first.image.dtype),
             raw=np.stack(raw) if raw else None,
             angles_deg=np.array([frame.angle_deg for frame in self._raw]) if raw else None,
         )

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 # Valid from before any frame: numbers begin anew with the program.
 FROM_THE_START = -(2**62)
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
-_FACTS = ("count", "noise", "lens", "exposure_s", "taken_at", "saturated")
+_FACTS = ("count", "noise", "lens", "exposure_s", "taken_at", "saturated", "dtype")
 
 
 def save_version(folder: Path, version: FieldVersion) -> Path:
@@ -69,4 +69,5 @@ def _name(version: FieldVersion) -> str:
     rows, columns = version.mean.shape
     lens = "any" if version.lens is None else str(version.lens)
     exposure = "any" if version.exposure_s is None else f"{version.exposure_s:.9g}"
-    return f"{version.kind.name.lower()}-lens-{lens}-exposure-{exposure}-{columns}x{rows}"
+    dtype = "" if version.dtype is None else f"-{version.dtype}"
+    return f"{version.kind.name.lower()}-lens-{lens}-exposure-{exposure}-{columns}x{rows}{dtype}"
