@@ -30,6 +30,7 @@ from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.control.triggers import TriggerControl
 from tomofly.live.frames import Frame, FrameKind
 from tomofly.live.live_slices import LiveSlices
+from tomofly.live.memory import keep_freed_memory, spare_garbage_collection
 from tomofly.live.parts import GIGABYTE, Parts, recon_channel
 from tomofly.live.publishing import SlicePublisher
 from tomofly.live.reconstruction import LiveReconstructor
@@ -368,8 +369,10 @@ async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | 
     Raises TomoflyError where it cannot begin.
     """
     settings.service.state_folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     program = LiveProgram(settings)
     await program.start()
+    spare_garbage_collection()
     try:
         while not ended.is_set():
             try:
