@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+from contextlib import suppress
 
 import structlog
 
@@ -26,6 +27,16 @@ def keep_freed_memory() -> bool:
         return False
     wanted = ((_MMAP_THRESHOLD, LARGEST_KEPT), (_TRIM_THRESHOLD, KEPT), (_TOP_PAD, ROOM))
     return min(mallopt(parameter, value) for parameter, value in wanted) == 1
+
+
+def unlock_memory() -> None:
+    """Undo that EPICS base, where it may, locks all memory of the process, now and to come.
+
+    Each new array would be filled page by page when it is asked for, and small pages at that: a ring of some
+    gigabytes then holds up everything for half a minute.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).munlockall()
 
 
 def spare_garbage_collection() -> None:

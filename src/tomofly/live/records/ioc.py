@@ -15,6 +15,7 @@ import numpy as np
 from softioc import asyncio_dispatcher, builder, fields, imports, softioc
 from softioc.builder import PythonDevice
 
+from tomofly.live.memory import unlock_memory
 from tomofly.live.records.pv import PV, TEXT_BYTES, Record, Value
 from tomofly.live.records.values import PVValues
 
@@ -60,6 +61,7 @@ class Ioc:
         """Serve. The EPICS_* variables of the environment say where."""
         builder.LoadDatabase()
         softioc.iocInit(asyncio_dispatcher.AsyncioDispatcher(self._loop))
+        unlock_memory()
 
     def feed_watchdogs(self) -> None:
         """Say that the program is at work; it is believed for 5 s."""

@@ -1,6 +1,7 @@
 """All records of the beamline in one EPICS database."""
 
 import asyncio
+import ctypes
 
 from aioca import camonitor
 from softioc import asyncio_dispatcher, builder, softioc
@@ -41,6 +42,8 @@ class BeamlineIoc:
         for motor in self._motors:
             motor.load()
         softioc.iocInit(asyncio_dispatcher.AsyncioDispatcher(asyncio.get_running_loop()))
+        # EPICS base has locked all memory, to come too, where it may: each new array would be filled at once.
+        ctypes.CDLL(None).munlockall()
         if self._outside:
             camonitor(self._outside, self._frame_type_told, datatype=int, notify_disconnect=True)
 
