@@ -87,6 +87,27 @@ def test_slots_that_left_are_free_only_after_release() -> None:
     assert ring.can_take == 2
 
 
+def test_angles_that_are_not_seen_any_more_leave_after_some_windows() -> None:
+    ring = AngularRing(400, 4, 0.5)
+    run(ring, np.arange(360) * 1.0)
+    # From now on the stage goes to and fro between 20 and 79.
+    there = np.arange(20.0, 80.0)
+    run(ring, np.concatenate([there, there[::-1]] * 2), first=360)
+    assert len(ring) == 180
+    run(ring, np.concatenate([there, there[::-1]] * 2), first=600)
+    assert len(ring) == 60
+    assert min(numbers(ring)) >= 600
+
+
+def test_angles_that_moved_on_as_a_whole_keep_their_number() -> None:
+    """As after a change of rate: each new angle takes the place of the old one beside it."""
+    ring = AngularRing(1000, 4, 0.5)
+    run(ring, np.arange(720) * 1.0)
+    run(ring, np.arange(720) * 1.0 + 0.45, first=720)
+    assert ring.step_deg == pytest.approx(1.0)
+    assert numbers(ring) == list(range(1260, 1440))
+
+
 def test_projections_without_an_angle_are_refused() -> None:
     with pytest.raises(ValueError, match="without an angle"):
         AngularRing(4, 2, 0.5).place(float("nan"), 0)

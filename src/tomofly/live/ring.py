@@ -5,7 +5,7 @@ which angles come: round and round, back and forth, interlaced, or by the golden
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,26 +21,33 @@ _LOOKED_AT = 16
 # Of the latest projections, how many may fall on a slot that shows another angle before cells are halved.
 _RECENT, _CROWDED = 64, 16
 _OTHER_ANGLE = 0.25  # of a cell
+# Going to and fro brings an angle again after two half turns at the latest, and lost frames later still.
+_LONGEST_AWAY = 2.5  # windows
 _LEAST_STEP_DEG = 1e-3
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a slot holds: angle as measured, in degrees, and the frame's number; ``cell`` of the half turn."""
+    """What a slot holds: angle as measured, in degrees, and the frame's number; ``cell`` of the half turn.
+
+    ``crowding``: it pushed out another angle, still young, from its cell.
+    """
 
     slot: int
     angle_deg: float
     number: int
     order: int
     cell: int
+    crowding: bool = False
 
 
 class AngularRing:
     """Slots for a window of ``turns``, at most ``slots`` of them, ``spare`` more to store into meanwhile.
 
-    A window of half turns keeps, for each angle, as many projections as it has half turns, the newest. Of
-    a window that is no whole number of half turns, projections leave when so many newer ones have come as
-    the window has steps. No array is held here; ``place`` says where to store, and what leaves.
+    A window of half turns keeps, for each angle, as many projections as it has half turns, the newest;
+    those at angles that are not seen any more leave some windows later. Of a window that is no whole number
+    of half turns, projections leave when so many newer ones have come as the window has steps. No array is
+    held here; ``place`` says where to store, and what leaves.
     """
 
     def __init__(self, slots: int, spare: int, turns: float, step_deg: float | None = None) -> None:
@@ -67,11 +74,12 @@ class AngularRing:
         return max(1, int(np.ceil(2 * self._turns - 1e-6)))
 
     @property
-    def longest_life(self) -> int | None:
-        """Newer projections after which one leaves; None where only its own angle replaces it."""
+    def longest_life(self) -> int:
+        """Newer projections after which one leaves, where none at its own angle has replaced it."""
         halves = 2 * self._turns
         whole = abs(halves - round(halves)) < 1e-6 and halves > 0.5
-        return None if whole else max(1, round(halves * HALF_TURN_DEG / self._step))
+        windows = _LONGEST_AWAY if whole else 1.0
+        return max(1, round(windows * halves * HALF_TURN_DEG / self._step))
 
     @property
     def can_take(self) -> int:
@@ -96,12 +104,14 @@ class AngularRing:
         cell = self._cell(angle_deg)
         here = self._cells.setdefault(cell, [])
         replaced = min(here, key=lambda entry: entry.order) if len(here) >= self.layers else None
-        self._note_crowding(angle_deg, replaced)
+        crowding = self._crowds(angle_deg, replaced)
+        # Angles that moved on as a whole, as after a change of rate, push out others once.
+        self._crowded.append(crowding and replaced is not None and replaced.crowding)
         if replaced is None and len(self._entries) >= self._capacity:
             replaced = min(self._entries.values(), key=lambda entry: entry.order)
         if replaced is not None:
             self._retire(replaced)
-        entry = Entry(self._free.popleft(), float(angle_deg), number, self._order, cell)
+        entry = Entry(self._free.popleft(), float(angle_deg), number, self._order, cell, crowding)
         self._entries[entry.slot] = entry
         self._cells.setdefault(cell, []).append(entry)
         self._retire_old()
@@ -168,15 +178,13 @@ class AngularRing:
             if usual > _LEAST_STEP_DEG:
                 self._rearrange(self._legal(usual))
 
-    def _note_crowding(self, angle_deg: float, replaced: Entry | None) -> None:
-        """Remember whether a projection pushes out another angle that is not older than a window."""
+    def _crowds(self, angle_deg: float, replaced: Entry | None) -> bool:
+        """Tell whether a projection pushes out another angle that is not older than a window."""
         if replaced is None or self._told is not None:
-            self._crowded.append(False)
-            return
+            return False
         off = abs(angle_deg - replaced.angle_deg) % HALF_TURN_DEG
         other = min(off, HALF_TURN_DEG - off) > _OTHER_ANGLE * self._step
-        young = self._order - replaced.order < self.layers * HALF_TURN_DEG / self._step
-        self._crowded.append(other and young)
+        return other and self._order - replaced.order < self.layers * HALF_TURN_DEG / self._step
 
     def _refine(self) -> None:
         """Halve the cells where angles lie closer than they are wide, as interlaced ones do."""
@@ -192,7 +200,7 @@ class AngularRing:
         self._step = step_deg
         kept, self._cells, self._entries = self.entries(), {}, {}
         for entry in kept:
-            moved = Entry(entry.slot, entry.angle_deg, entry.number, entry.order, self._cell(entry.angle_deg))
+            moved = replace(entry, cell=self._cell(entry.angle_deg), crowding=False)
             here = self._cells.setdefault(moved.cell, [])
             here.append(moved)
             self._entries[moved.slot] = moved
@@ -206,8 +214,9 @@ class AngularRing:
         self._leaving.append(entry.slot)
 
     def _retire_old(self) -> None:
-        life = self.longest_life
-        if life is None:
-            return
-        for entry in [one for one in self._entries.values() if self._order - one.order >= life]:
-            self._retire(entry)
+        # Entries stand in the order in which they came.
+        while self._entries:
+            oldest = next(iter(self._entries.values()))
+            if self._order - oldest.order < self.longest_life:
+                return
+            self._retire(oldest)
