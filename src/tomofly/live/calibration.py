@@ -180,7 +180,9 @@ class _Sort:
 
 
 def _sort_of(frame: Frame) -> _Sort:
-    return _Sort(frame.lens, frame.exposure_s, frame.image.shape, str(frame.image.dtype))
+    sent = frame.binned
+    shape, dtype = (sent.shape, sent.dtype) if sent else (frame.image.shape, str(frame.image.dtype))
+    return _Sort(frame.lens, frame.exposure_s, shape, dtype)
 
 
 def _best(

@@ -17,6 +17,15 @@ class FrameKind(IntEnum):
     OTHER = 3  # the sample is moving, or nobody can tell
 
 
+@dataclass(frozen=True)
+class Binned:
+    """How an image was binned here: pixels of one side that became one, and what the camera had sent."""
+
+    size: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image of the camera, decompressed, with what is known of it.
@@ -24,7 +33,7 @@ class Frame:
     `number` counts up for ever: it is `unique_id`, as sent, unwrapped. `image` (y, x) is in the camera's own
     type and belongs to the frame. `angle_deg` is NaN where unknown; `acquired_at` (the camera's time stamp)
     and `received_at` are POSIX seconds; `exposure_s` and `lens` are None where unknown. `attributes` are all
-    that came with the image, by name.
+    that came with the image, by name. `binned`: where the image is the binned one of another.
     """
 
     number: int
@@ -38,3 +47,4 @@ class Frame:
     lens: int | None = None
     moving: bool = False
     attributes: Mapping[str, object] = field(default_factory=dict)
+    binned: Binned | None = None

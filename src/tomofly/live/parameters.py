@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tomofly.imaging.xray.filters import FilterName
+from tomofly.live.pixels import rescaled_centre, rescaled_position
 from tomofly.model.errors import BadInput
 
 # What changes how a projection is prepared: in effect for those yet to come, as the ring keeps none raw.
@@ -88,6 +89,22 @@ class LiveParameters(BaseModel):
                     f"{name} = {value} lies outside of the detector of {rows} rows and {columns} columns",
                     f"Use 0 to {size - 1}",
                 )
+
+    def rescaled(self, ratio: float) -> "LiveParameters":
+        """Give these for pixels of which `ratio` make one old one, as after a change of binning."""
+        positions = {
+            name: rescaled_position(value, ratio)
+            for name in ("ortho_x", "ortho_y", "ortho_z")
+            if (value := getattr(self, name)) is not None
+        }
+        centre, size = self.centre, self.pixel_size_um
+        return self.model_copy(
+            update={
+                "centre": None if centre is None else rescaled_centre(centre, ratio),
+                "pixel_size_um": None if size is None else size / ratio,
+                **positions,
+            }
+        )
 
     def within(self, rows: int, columns: int) -> tuple["LiveParameters", list[str]]:
         """Give these with positions outside of a detector back at their defaults, and the names of those."""

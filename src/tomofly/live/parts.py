@@ -11,6 +11,7 @@ import structlog
 from numpy.typing import NDArray
 
 from tomofly.imaging.xray.backend import gpu_problem
+from tomofly.live.binning import StreamBinning
 from tomofly.live.calibration import CalibrationStore
 from tomofly.live.capture.service import CaptureService, CaptureSettings
 from tomofly.live.collection.angles import AngleList
@@ -23,6 +24,7 @@ from tomofly.live.frames import FrameKind
 from tomofly.live.intake import Intake
 from tomofly.live.losses import LossCounter
 from tomofly.live.parameters import LiveParameters
+from tomofly.live.pixels import SIZES
 from tomofly.live.reconstruction import LiveReconstructor
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.stream_table import STREAM_TABLE
@@ -91,6 +93,8 @@ class Parts:
             settings.camera.image, reader=self.reader, losses=self.losses, queue_frames=settings.camera.queue
         )
         self.calibration = CalibrationStore(settings.service.state_folder / "fields")
+        self.binning = StreamBinning(self.calibration.for_frame)
+        self.scan.watch("StreamBinning", lambda _: self._bin())
         self.broadcast = Broadcast(settings.prefixes.scan)
         self.calibration.on_change(self._field_came)
         self.fields: dict[FrameKind, FieldVersion] = {}
@@ -98,8 +102,19 @@ class Parts:
         for version in self.calibration.versions():
             self._field_came(version)
 
+    def _bin(self) -> None:
+        """Bin what is streamed as the PV says; a ROI plugin that bins is the business of collection."""
+        size = SIZES[self.scan.whole("StreamBinning")]
+        if self.settings.camera.binning != "here" or size == self.binning.size:
+            return
+        self.binning.size = size
+        for version in self.fields.values():
+            self._broadcast(version)
+        self.stream.notice(f"Projections are binned {size}x from here on: their ring begins anew")
+
     def reconstructor(self) -> LiveReconstructor:
         """Make the live reconstruction. Raises TomoflyError where it cannot be."""
+        self._bin()
         wanted = self.settings.reconstruction
         room = Room(
             memory_bytes=int(wanted.memory_gb * GIGABYTE),
@@ -108,7 +123,10 @@ class Parts:
             threads=wanted.threads or _cores(),
         )
         self.stream.set("Backend", backend_in_use(self.settings))
-        return LiveReconstructor(self.calibration.for_frame, LiveParameters.model_validate({}), room=room)
+        return LiveReconstructor(
+            self.binning.fields, LiveParameters.model_validate({}), room=room,
+            preview_every_s=wanted.preview_s if wanted.preview else None, preview_size=wanted.preview or 1,
+        )  # fmt: skip
 
     def capture_service(self, folder: Path, base: str) -> CaptureService:
         """Make a service that captures into a folder, and begin. Raises OSError where it cannot."""
@@ -119,7 +137,7 @@ class Parts:
         )  # fmt: skip
         service = CaptureService(
             settings, calibration=self.calibration, losses=self.losses,
-            facts=lambda: facts(self.scan, self.stream),
+            facts=lambda: facts(self.scan, self.stream, self.binning.size),
         )  # fmt: skip
         return service.start()
 
@@ -167,9 +185,12 @@ class Parts:
     def _field_came(self, version: FieldVersion) -> None:
         self.fields[version.kind] = version
         self.field_counts[version.kind] += 1
+        self._broadcast(version)
+
+    def _broadcast(self, version: FieldVersion) -> None:
         self.broadcast.field(
-            version.kind, version.mean, version.valid_from, frames=version.count, lens=version.lens,
-            exposure_s=version.exposure_s, binning=2 ** self.scan.whole("StreamBinning"),
+            version.kind, self.binning.mean(version.mean), version.valid_from, frames=version.count,
+            lens=version.lens, exposure_s=version.exposure_s, binning=SIZES[self.scan.whole("StreamBinning")],
         )  # fmt: skip
 
     def field_state(self, kind: FrameKind) -> Mapping[str, Any]:

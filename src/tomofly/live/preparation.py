@@ -96,7 +96,7 @@ class Preparation:
             if fields.flat_scale == 1
             else fields.dark + (fields.flat - fields.dark) * fields.flat_scale
         )
-        kind = frame.image.dtype
+        kind = np.dtype(frame.binned.dtype) if frame.binned else frame.image.dtype
         top = float(np.iinfo(kind).max) if np.issubdtype(kind, np.integer) else None
         try:
             # A flat that reaches the top of the type says nothing of saturation.

@@ -7,10 +7,8 @@ own. It ends with whatever ends the event given, everything in a safe state.
 import asyncio
 import json
 import os
-import platform
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,8 +16,7 @@ from p4p.nt import NTScalar
 from p4p.server import Server, StaticProvider
 from p4p.server.thread import SharedPV
 
-from tomofly._version import __version__
-from tomofly.live.capture.space import free_bytes
+from tomofly.live import reports
 from tomofly.live.client import STATUS_NAME
 from tomofly.live.collection.channels import EpicsChannels
 from tomofly.live.collection.driver import Collection
@@ -29,9 +26,10 @@ from tomofly.live.control.lens import move_by
 from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.control.triggers import TriggerControl
 from tomofly.live.frames import Frame, FrameKind
-from tomofly.live.live_slices import LiveSlices
+from tomofly.live.live_slices import LivePreview, LiveSlices
 from tomofly.live.memory import keep_freed_memory, spare_garbage_collection
-from tomofly.live.parts import GIGABYTE, Parts, recon_channel
+from tomofly.live.parts import Parts, recon_channel
+from tomofly.live.pixels import SIZES
 from tomofly.live.publishing import SlicePublisher
 from tomofly.live.reconstruction import LiveReconstructor
 from tomofly.live.records.ioc import Ioc
@@ -66,10 +64,11 @@ class LiveProgram:
         self.collection: Collection | None = None
         self.triggers: TriggerControl | None = None
         self._foreign: ForeignCollection | None = None
+        self._preview: LivePreview | None = None
         self._status_pv = SharedPV(nt=NTScalar("s"))
         self._autosave = Autosave(settings.service.state_folder / SAVED, self._groups, self._tell)
         self._channels = EpicsChannels()
-        self._publisher = SlicePublisher(recon_channel(settings))
+        self._publisher = SlicePublisher(recon_channel(settings), losses=self.parts.losses)
 
     def _tell(self, text: str) -> None:
         log.warning("notice", text=text)
@@ -153,7 +152,8 @@ class LiveProgram:
         stream = self.parts.stream
         self.reconstruction = ReconstructionControl(
             stream, self.reconstructor, show_limits=lambda name: self._ioc.show_limits(stream, name),
-            memory=self.settings.service.state_folder / LENSES,
+            memory=self.settings.service.state_folder / LENSES, binned=self.parts.binning.frame,
+            binning=SIZES[self.parts.scan.whole("StreamBinning")],
         )  # fmt: skip
         self.reconstructor.on_output(self.reconstruction.came)
         self.reconstructor.on_output(self._publisher.publish)
@@ -224,6 +224,7 @@ class LiveProgram:
         """Bring PVs and status channel up to date; give the status."""
         if self.reconstruction is not None:
             self.reconstruction.publish()
+            self._show_preview()
         if self.triggers is not None:
             self.triggers.publish()
         status = self.status()
@@ -232,6 +233,13 @@ class LiveProgram:
         # Clients wait for the channel until there is a status to give.
         self._status_pv.post(text) if self._status_pv.isOpen() else self._status_pv.open(text)
         return status
+
+    def _show_preview(self) -> None:
+        preview = self.reconstructor.preview if self.reconstructor is not None else None
+        slices = self.reconstruction.latest if self.reconstruction is not None else None
+        if preview is not None and slices is not None and preview is not self._preview:
+            self._preview = preview
+            self._publisher.publish_volume(preview.volume, slices)
 
     def _show_in_pvs(self, status: dict[str, Any]) -> None:
         frames, fields = status["frames"], status["fields"]
@@ -250,84 +258,21 @@ class LiveProgram:
 
     def status(self) -> dict[str, Any]:
         """Give everything that an operator needs, as one document."""
+        troubles = dict(self.troubles)
         document = {
             "time": time.time(),
-            "program": self._program_status(),
-            "collection": self._collection_status(),
-            "camera": _plain(self.parts.intake.status()),
-            "frames": self._frames_status(),
-            "reconstruction": self._reconstruction_status(),
-            "fields": self._fields_status(),
-            "capture": self._capture_status(),
+            "program": reports.of_program(self._began, troubles, self.settings),
+            "collection": reports.of_collection(self.parts.scan, drives=self.collection is not None),
+            "camera": reports.of_camera(self.parts.intake),
+            "frames": reports.of_frames(self.parts.losses),
+            "reconstruction": reports.of_reconstruction(
+                self.parts.stream, self.reconstruction, self.reconstructor, self._publisher, troubles
+            ),
+            "fields": reports.of_fields(self.parts),
+            "capture": reports.of_capture(self.parts.scan, self.capture, self.settings),
             "triggers": self.triggers.status() if self.triggers is not None else [],
         }
         return document | {"alerts": [alert.document() for alert in alerts(document)]}
-
-    def _program_status(self) -> dict[str, Any]:
-        return {
-            "version": __version__, "host": platform.node(), "process": os.getpid(),
-            "up_s": round(time.time() - self._began, 1), "troubles": dict(self.troubles),
-            "prefixes": self.settings.prefixes.model_dump(),
-        }  # fmt: skip
-
-    def _collection_status(self) -> dict[str, Any]:
-        scan = self.parts.scan
-        names = {
-            "phase": "StreamPhase", "message": "StreamMessage", "notice": "StreamNotice",
-            "frame_type": "FrameType",
-            "scan_type": "StreamScanType", "exposure_s": "ExposureTime", "step_deg": "RotationStep",
-            "elapsed": "ElapsedTime", "binning": "StreamBinning", "lens": "StreamLens",
-        }  # fmt: skip
-        state = {key: scan.table[name].shown(scan[name]) for key, name in names.items()}
-        return {"drives": self.collection is not None, **state}
-
-    def _frames_status(self) -> dict[str, Any]:
-        account = self.parts.losses.account()
-        return {
-            "first": account.first, "last": account.last, "received": account.received,
-            "missing": account.missing, "duplicates": account.duplicates, "late": account.late,
-            "restarts": account.restarts, "lost": dict(account.lost),
-        }  # fmt: skip
-
-    def _reconstruction_status(self) -> dict[str, Any]:
-        stream, control = self.parts.stream, self.reconstruction
-        half, most = control.latencies() if control is not None else (0.0, 0.0)
-        latest = control.latest if control is not None else None
-        messages = self.reconstructor.messages if self.reconstructor is not None else ()
-        return {
-            "alive": control is not None, "trouble": self.troubles.get("reconstruction", ""),
-            "state": stream.text("ReconStatus"), "backend": stream.text("Backend"),
-            "latency_p50_s": half, "latency_p95_s": most, "recon_time_s": stream.number("ReconTime"),
-            "updates_per_s": stream.number("UpdateRate"), "coverage_percent": stream.number("Coverage"),
-            "projections": latest.projections if latest is not None else 0,
-            "centre": latest.centre if latest is not None else None,
-            "centre_found": stream.number("CenterFound"),
-            "sharpness": {axis: stream.number(f"Sharpness{axis.upper()}") for axis in "xyz"},
-            "noise": {axis: stream.number(f"Noise{axis.upper()}") for axis in "xyz"},
-            "losses": dict(self.reconstructor.losses) if self.reconstructor is not None else {},
-            "notice": stream.text("StreamNotice"), "messages": list(messages[-3:]),
-        }  # fmt: skip
-
-    def _fields_status(self) -> dict[str, Any]:
-        return {
-            "dark": self.parts.field_state(FrameKind.DARK),
-            "flat": self.parts.field_state(FrameKind.FLAT),
-            "refusals": list(self.parts.calibration.refusals[-3:]),
-        }
-
-    def _capture_status(self) -> dict[str, Any]:
-        scan = self.parts.scan
-        folder = self.capture.folder if self.capture is not None else self.settings.capture.folder
-        last = self.capture.last if self.capture is not None else None
-        return {
-            "state": scan.text("StreamCaptureState"), "file": scan.text("FullFileName"),
-            "captured": scan.whole("StreamNumTotalCaptured"),
-            "wanted": last.wanted if last is not None else 0,
-            "problem": (last.problem or scan.text("StreamNotice")) if last is not None else "",
-            "ring_frames": scan.whole("StreamPreCounted"), "ring_s": scan.number("StreamRingSeconds"),
-            "folder": str(folder), "free_gb": _free_gb(folder),
-            "minimum_free_gb": self.settings.capture.minimum_free_gb,
-        }  # fmt: skip
 
     async def close(self) -> None:
         """Bring the beamline to rest, end captures with what they have, save, and let go."""
@@ -349,18 +294,8 @@ class LiveProgram:
         for part in closing:
             if part is not None:
                 part.close()
+        self.parts.calibration.close()
         self._server.stop()
-
-
-def _plain(status: Any) -> dict[str, Any]:
-    return {**vars(status), "flags": dict(status.flags)}
-
-
-def _free_gb(folder: Path) -> float | None:
-    try:
-        return round(free_bytes(folder) / GIGABYTE, 2)
-    except OSError:
-        return None
 
 
 async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | None = None) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import structlog
 
+from tomofly.imaging.xray.rotation_centre import CentreEstimate
 from tomofly.live.frames import Frame
 from tomofly.live.live_slices import LivePreview, LiveSlices, Stage
 from tomofly.live.parameters import PREPARATION, LiveParameters
+from tomofly.live.pixels import binning_ratio, rescaled_centre
 from tomofly.live.preparation import FieldsOf, Preparation, why_not
 from tomofly.live.slicer import BATCH, Images, LiveSlicer, Room
 
@@ -227,6 +229,8 @@ class LiveReconstructor:
         rows, columns = step.frames[0].image.shape
         self._in_effect, self._waiting = -1, 0
         with self._changed:
+            if before is not None:
+                self._rescale(binning_ratio((before[0][0], before[0][1]), (rows, columns)), found)
             self._detector = (rows, columns)
             fitting, outside = self._parameters.within(rows, columns)
             lens = step.frames[0].lens
@@ -248,6 +252,20 @@ class LiveReconstructor:
             self._note(f"frames changed from {_told(before)} to {_told(self._fitted)}: the ring begins anew")
         if outside:
             self._note(f"outside of the new detector, and at their defaults: {', '.join(outside)}")
+
+    def _rescale(self, ratio: float, found: CentreEstimate | None) -> None:
+        """Keep what is looked at when the binning has changed; under the lock."""
+        if ratio == 1:
+            return
+        now = self._parameters
+        if now.auto_centre and found is not None and found.certain:
+            now = now.model_copy(update={"centre": found.centre})
+        self._parameters = now.rescaled(ratio)
+        self._version += 1
+        self._centre_of_lens = {
+            lens: None if centre is None else rescaled_centre(centre, ratio)
+            for lens, centre in self._centre_of_lens.items()
+        }
 
     def _accept(self, step: "_Step") -> None:
         if not step.frames or self._slicer is None:

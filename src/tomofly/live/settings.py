@@ -43,14 +43,21 @@ class CameraSettings(Section):
 
     prefix: str = Field("2bmSP2:", description="areaDetector prefix; `cam1:` follows it")
     image: str = Field("2bmSP2:Pva1:Image", description="PVAccess channel of the frames")
-    roi: str = Field(
-        "", description="Prefix of an ROI plugin in front, for binning; empty: frames come as they are"
+    binning: Literal["here", "roi"] = Field(
+        "here", description="Who bins what is streamed; roi: the ROI plugin, so that captures are binned too"
     )
+    roi: str = Field("", description="Prefix of the ROI plugin before the PVA plugin; empty: none")
     lens: str = Field("", description="PV of the lens that is in; empty: one lens")
     optics: str = Field("", description="Prefix of the optics, whose LensSelect says the lens; empty: none")
     readout_s: float = Field(0.0, ge=0, le=10, description="Time from the end of an exposure to the next one")
     period: str = Field("", description="PV to put the time from frame to frame into; empty: none")
     queue: int = Field(200, ge=4, le=100_000, description="Frames that each consumer may lag behind")
+
+    @model_validator(mode="after")
+    def _roi_is_named(self) -> Self:
+        if self.binning == "roi" and not self.roi:
+            raise ValueError("binning by a ROI plugin needs its prefix: set camera.roi")
+        return self
 
 
 class MotorSettings(Section):
@@ -109,7 +116,8 @@ class ReconstructionSettings(Section):
     )
     projections: int = Field(1536, ge=64, le=100_000, description="Most projections that slices are made of")
     threads: int = Field(0, ge=0, le=1024, description="Threads; 0: all cores")
-    preview: int = Field(0, ge=0, le=512, description="Edge of the preview volume; 0: none")
+    preview: int = Field(0, ge=0, le=512, description="Edge of the preview volume, voxels; 0: none")
+    preview_s: float = Field(5.0, ge=0.2, le=3600, description="Time between two preview volumes")
     images: str = Field("", description="Channel of the three slices; empty: stream prefix + StreamRecon")
     start: bool = Field(True, description="Begin to reconstruct at once")
 

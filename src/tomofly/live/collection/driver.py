@@ -15,6 +15,7 @@ from tomofly.live.collection.frame_watch import FrameWatch
 from tomofly.live.collection.machine import MESSAGES, STANDING, Phase, Task, Wish, decide
 from tomofly.live.collection.procedures import Procedures
 from tomofly.live.frames import Frame, FrameKind
+from tomofly.live.pixels import SIZES
 from tomofly.live.records.values import PVValues
 from tomofly.live.settings import LiveSettings
 
@@ -36,7 +37,6 @@ RELEASED: dict[Wish, tuple[str, ...]] = {wish: (name,) for name, wish in BUSY_WI
 }
 """PVs that are 1 while somebody's wish is fulfilled, and 0 when it is done or refused."""
 ALL_BUSY = ("StartScan", "StreamSync", *BUSY_WISHES)
-BINNINGS = (1, 2, 4)
 
 
 class Listeners(Protocol):
@@ -89,7 +89,8 @@ class Collection:
         values.watch("StreamSync", self._sync_pressed)
         for name, wish in BUSY_WISHES.items():
             values.watch(name, self._pressed(wish))
-        values.watch("StreamBinning", lambda _: self._start_aside(self._set_binning()))
+        if self.settings.camera.binning == "roi":
+            values.watch("StreamBinning", lambda _: self._start_aside(self._set_binning()))
         values.watch("MctOpticsPVPrefix", lambda _: self._follow_lens())
         self._follow_lens()
 
@@ -310,7 +311,7 @@ class Collection:
         roi = self.values.text("RoiPluginPVPrefix")
         if not roi:
             return
-        binning = BINNINGS[self.values.whole("StreamBinning")]
+        binning = SIZES[self.values.whole("StreamBinning")]
         for name, value in (("BinX", binning), ("BinY", binning), ("Scale", binning**2)):
             await self.channels.put(roi + name, value)
 

@@ -1,6 +1,7 @@
 """What the PVs tell of a scan, by the names under which a captured file keeps it."""
 
 from tomofly.formats.data_exchange.layout import Fact
+from tomofly.live.pixels import rescaled_centre
 from tomofly.live.records.values import PVValues
 
 SCAN_FACTS = {
@@ -23,8 +24,11 @@ STREAM_FACTS = {
 UNKNOWN = ("", 0.0)
 
 
-def facts(scan: PVValues, stream: PVValues) -> dict[str, Fact]:
-    """Give all that is known; what nobody has told is left out."""
+def facts(scan: PVValues, stream: PVValues, binning: int = 1) -> dict[str, Fact]:
+    """Give all that is known; what nobody has told is left out.
+
+    `binning`: how many pixels of a captured frame, across, are one of those that reconstruction's PVs count.
+    """
     known: dict[str, Fact] = {}
     for fact, name in SCAN_FACTS.items():
         value = scan.table[name].shown(scan[name])
@@ -33,4 +37,8 @@ def facts(scan: PVValues, stream: PVValues) -> dict[str, Fact]:
     for fact, name in STREAM_FACTS.items():
         if stream[name] not in UNKNOWN:
             known[fact] = stream[name]
+    if "pixel_size_um" in known:
+        known["pixel_size_um"] = stream.number("PixelSize") / binning
+    if "rotation_centre_px" in known:
+        known["rotation_centre_px"] = rescaled_centre(stream.number("Center"), binning)
     return known

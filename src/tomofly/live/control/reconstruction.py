@@ -16,6 +16,7 @@ from tomofly.imaging.xray.filters import FILTER_NAMES
 from tomofly.live.frames import Frame
 from tomofly.live.live_slices import LiveSlices
 from tomofly.live.parameters import LiveParameters
+from tomofly.live.pixels import binning_ratio, rescaled_centre, rescaled_position
 from tomofly.live.records.pv import Value
 from tomofly.live.records.saving import write_configuration
 from tomofly.live.records.values import PVValues
@@ -81,9 +82,12 @@ class ReconstructionControl:
     def __init__(
         self, values: PVValues, reconstructor: Reconstructor, *, show_limits: Callable[[str], object],
         memory: Path, now: Callable[[], float] = time.time,
+        binned: Callable[[Frame], Frame] = lambda frame: frame, binning: float = 1,
     ) -> None:  # fmt: skip
+        """`binned` bins a frame as it is to be reconstructed; `binning`: that of the positions in the PVs."""
         self.values, self._reconstructor, self._show_limits = values, reconstructor, show_limits
         self._memory, self._now = memory, now
+        self._binned, self._binning = binned, binning
         self._loop = asyncio.get_running_loop()
         self.running = False
         self.latest: LiveSlices | None = None
@@ -127,7 +131,7 @@ class ReconstructionControl:
     def take(self, frame: Frame) -> None:
         """Hand a frame on while reconstruction runs; for the intake's thread."""
         if self.running:
-            self._reconstructor.put(frame)
+            self._reconstructor.put(self._binned(frame))
 
     def _refuse_unfit(self, name: str, value: Value) -> None:
         """Refuse a value that does not go with the others, before it is put. Raises BadInput."""
@@ -175,9 +179,9 @@ class ReconstructionControl:
     def _fit(self, size: tuple[int, int], slices: LiveSlices) -> None:
         """Follow another size of images: limits, and positions as they are after binning."""
         rows, columns = size
-        ratio = columns / self._size[1] if self._size is not None else 1.0
+        ratio = binning_ratio(self._size, size) if self._size is not None else 1.0
         self._size = size
-        if ratio in (0.25, 0.5, 2.0, 4.0):
+        if ratio != 1:
             self._rescale(ratio)
         for name in POSITIONS:
             self.values.limit(name, 0, (rows if name == "OrthoZ" else columns) - 1)
@@ -190,10 +194,12 @@ class ReconstructionControl:
         self._apply()
 
     def _rescale(self, ratio: float) -> None:
+        self._binning /= ratio
         centre = self.values.number("Center")
-        self.values.set("Center", (centre + 0.5) * ratio - 0.5 if centre else 0.0)
+        self.values.set("Center", max(rescaled_centre(centre, ratio), 0.0) if centre else 0.0)
         for name in POSITIONS[1:]:
-            self.values.set(name, int(self.values.whole(name) * ratio))
+            position = self.values.whole(name)
+            self.values.set(name, rescaled_position(position, ratio) if position else 0)
         self.values.set("PixelSize", self.values.number("PixelSize") / ratio)
 
     def publish(self) -> None:
@@ -260,12 +266,21 @@ class ReconstructionControl:
         self._lens = lens
         for name, value in self._lenses.get(str(lens), {}).items():
             if name in OF_A_LENS:
-                self.values.set(name, value)
+                self.values.set(name, self._seen(name, value, 1 / self._binning))
         self._reconstructor.restart()
         self._apply()
 
+    @staticmethod
+    def _seen(name: str, value: float, ratio: float) -> float:
+        """Give a lens's centre or pixel size for other pixels; remembered are those of the camera."""
+        return rescaled_centre(value, ratio) if name == "Center" else value / ratio
+
     def _remember_lens(self) -> None:
-        known = {name: self.values.number(name) for name in OF_A_LENS if self.values.number(name)}
+        known = {
+            name: self._seen(name, self.values.number(name), self._binning)
+            for name in OF_A_LENS
+            if self.values.number(name)
+        }
         if not known or self._lenses.get(str(self._lens)) == known:
             return
         self._lenses[str(self._lens)] = known

@@ -23,7 +23,7 @@ STREAMING = (
        saved=True),
     PV("StreamPreCounted", LONGOUT, "Frames that the pre-trigger ring holds now", 0, 0, 20_000,
        readback=True),
-    PV("StreamBinning", MBBO, "Binning by the ROI plugin of all frames that are streamed", 0,
+    PV("StreamBinning", MBBO, "Binning of the live reconstruction and the broadcast; captures stay whole", 0,
        choices=("1x", "2x", "4x"), saved=True),
     PV("StreamMessage", TEXT, "What is under way: Done, Capturing projections, Capturing circular buffer, "
        "Capturing dark fields or Capturing flat fields", "Done", readback=True),
