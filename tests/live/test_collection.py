@@ -122,6 +122,38 @@ def test_from_start_to_end_every_frame_is_what_it_is_said_to_be() -> None:
     assert bench.notices == []
 
 
+@pytest.mark.parametrize("way", ["Yes", "Home"])
+def test_a_stage_that_has_turned_on_and_on_is_not_wound_back(way: str) -> None:
+    """Neither at the end nor at the next start: it goes to the nearest angle that is the same."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.double.motors[ROTATION].position = 123_400.0
+        for _ in range(2):
+            await bench.streaming()
+            bench.put("StartScan", 0)
+            await bench.at(Phase.IDLE)
+
+    bench = on_bench(scenario, ReturnRotation=way, RotationStart=20.0)
+    at = bench.double.value(f"{ROTATION}.RBV")
+    assert abs(at - 123_400) < 400
+    assert at % 360 == pytest.approx(20 if way == "Yes" else 0, abs=0.01)
+    assert bench.notices == []
+
+
+@pytest.mark.parametrize(("turned", "at"), [(200.0, 0.0), (3700.0, 3600.0)])
+def test_a_stage_of_a_limited_range_stays_in_it(turned: float, at: float) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.double.motors[ROTATION].position = turned
+        await bench.streaming()
+        await bench.more_frames(60)
+
+    bench = on_bench(scenario, StreamScanType="backforth", ReturnRotation="No")
+    assert at - 0.1 <= bench.double.value(f"{ROTATION}.RBV") <= at + 10
+    angles, _ = bench.double.angles_told[-1]
+    assert angles.angles_deg.min() == pytest.approx(0)
+    assert angles.angles_deg.max() == pytest.approx(0.2 * 49)
+
+
 @pytest.mark.parametrize("what", ["Dark", "Flat"])
 def test_a_retake_while_streaming(what: str) -> None:
     kind = FrameKind.DARK if what == "Dark" else FrameKind.FLAT

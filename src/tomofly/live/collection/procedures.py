@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from tomofly.live.collection.angles import Sweep
+from tomofly.live.collection.angles import FULL_TURN_DEG, Sweep
 from tomofly.live.collection.beamline import Beamline
 from tomofly.live.collection.channels import Channels, DeviceFault, until
 from tomofly.live.collection.frame_watch import FrameWatch
@@ -53,6 +53,7 @@ class Procedures:
         self.devices, self.frames, self.teller = devices, frames, teller
         self._frame_s = 0.0
         self._step = 0.0
+        self._first_deg = 0.0
         self._legs: asyncio.Task[None] | None = None
         self._turning_point = asyncio.Event()
         self._dimmed = False
@@ -149,7 +150,21 @@ class Procedures:
         rotation, way = self.devices().rotation, self.values.text("ReturnRotation")
         if not rotation.there or way == "No":
             return
-        await rotation.move(self.values.number("RotationStart") if way == "Yes" else 0.0, self._motor_s)
+        await self._turn_to(self.values.number("RotationStart") if way == "Yes" else 0.0)
+
+    async def _turn_to(self, angle_deg: float) -> float:
+        """Turn to an angle, or to the same some whole turns on; give where it is. Raises DeviceFault.
+
+        A stage that has turned on and on for hours is not wound back. One that goes to and fro may not be
+        able to turn any further, unless it has turned twice already.
+        """
+        rotation = self.devices().rotation
+        turns = round((await rotation.position() - angle_deg) / FULL_TURN_DEG)
+        if self.values.text("StreamScanType") == "backforth" and abs(turns) < 2:
+            turns = 0
+        target = angle_deg + turns * FULL_TURN_DEG
+        await rotation.move(target, self._motor_s)
+        return target
 
     # Dark and flat fields.
 
@@ -202,7 +217,7 @@ class Procedures:
             yield
             return
         await self.stop_turning()
-        await self.devices().rotation.move(self.values.number("SampleOutAngle"), self._motor_s)
+        await self._turn_to(self.values.number("SampleOutAngle"))
         try:
             yield
         finally:
@@ -234,9 +249,10 @@ class Procedures:
         """Turn as RotationStart, RotationStep and the exposure say; projections begin. Raises DeviceFault."""
         rotation = self.devices().rotation
         self._step = self.values.number("RotationStep")
+        self._first_deg = self.values.number("RotationStart")
         speed = self._step / self._frame_s
         if rotation.there:
-            await rotation.move(self.values.number("RotationStart"), self._motor_s)
+            self._first_deg = await self._turn_to(self.values.number("RotationStart"))
             for name, value in self.settings.rotation.arm:
                 await self.channels.put(name, value, self._motor_s)
             await self._turn(speed)
@@ -255,11 +271,13 @@ class Procedures:
         while True:
             self._turning_point.set()
             self._turning_point = asyncio.Event()
-            first = self.values.number("RotationStart")
+            first = self._first_deg
             last = first + self._step * (self.values.whole("NumAngles") - 1)
             for target in (last, first):
                 try:
-                    await rotation.move(target, self._motor_s)
+                    await asyncio.gather(
+                        rotation.move(target, self._motor_s), self._tell_leg(back=target == first)
+                    )
                 except DeviceFault as fault:
                     self.teller.notice(str(fault))
                     return
@@ -275,10 +293,32 @@ class Procedures:
         first = seen.number if seen is not None else 0
         forth = self.values.text("StreamScanType") == "backforth"
         if forth:  # the list of angles begins where the stage turns round
-            first -= round((angle - self.values.number("RotationStart")) / self._step)
+            first -= self._steps_to(angle)
             angle = self.values.number("RotationStart")
         self.teller.sweep(Sweep(angle, self._step, self.values.whole("NumAngles"), forth, first))
         self.label(FrameKind.PROJECTION, ready=True)
+
+    async def _tell_leg(self, *, back: bool) -> None:
+        """Say anew which frame has which angle: turning round takes as many frames as it takes."""
+        try:
+            await self._settle()
+            seen = await self.frames.more(1, self._next_frame_s)
+        except DeviceFault:  # told by whoever looks after the camera
+            return
+        if seen is None or not math.isfinite(seen.angle_deg):
+            return
+        count, place = self.values.whole("NumAngles"), self._steps_to(seen.angle_deg)
+        place = 2 * count - 1 - place if back else place
+        start = self.values.number("RotationStart")
+        self.teller.sweep(Sweep(start, self._step, count, True, seen.number - place))
+
+    def _steps_to(self, angle_deg: float) -> int:
+        """Give by how many steps an angle is on from where the stage turns round, whole turns left out."""
+        half = self._step * (self.values.whole("NumAngles") - 1) / 2
+        off = angle_deg - self._first_deg
+        if abs(half) < FULL_TURN_DEG / 2:
+            off = math.remainder(off - half, FULL_TURN_DEG) + half
+        return round(off / self._step)
 
     async def stop_turning(self) -> None:
         """Let the stage come to rest, and disarm the triggers. Raises DeviceFault."""
