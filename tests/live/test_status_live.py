@@ -72,6 +72,8 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         ("reconstruction.alive", False, "problem", "Reconstruction does not work"),
         ("reconstruction.latency_p95_s", 5.0, "warning", "5.0 s behind"),
         ("fields.flat", {"version": 1, "age_s": 6 * 3600.0}, "warning", "6 hours old"),
+        ("fields.fit", False, "problem", "No dark and flat field fit the frames"),
+        ("reconstruction.losses", {"no_angle": 50}, "warning", "50 projections have no angle"),
         ("fields.refusals", ["dark brighter than flat"], "warning", "dark brighter than flat"),
         ("capture.free_gb", 7.0, "problem", "Only 7.0 GB are free"),
         ("capture.state", "Failed", "problem", "The last capture failed"),

@@ -41,8 +41,9 @@ class CalibrationStore:
 
     `put` takes every frame of the stream: a run of dark or flat frames is a version as soon as it ends, with
     the next frame of another kind or `close_run`. A version that cannot be right is refused, with a reason in
-    `refusals`. With a `folder`, versions are saved there, and valid again after a restart, from the first
-    frame on. `raw_frames`: how many frames of a version are kept as they were, for captures.
+    `refusals`. `fits`: whether there were both for the last frame that asked; None before. With a `folder`,
+    versions are saved there, and valid again after a restart, from the first frame on. `raw_frames`: how many
+    frames of a version are kept as they were, for captures.
     """
 
     def __init__(self, folder: Path | None = None, *, raw_frames: int = 40) -> None:
@@ -55,6 +56,7 @@ class CalibrationStore:
         self._last: DarkFlat | None = None
         self._changed: list[Callable[[FieldVersion], None]] = []
         self.refusals: list[str] = []
+        self.fits: bool | None = None
         self._versions: list[FieldVersion] = load_versions(folder) if folder else []
 
     def close(self) -> None:
@@ -152,7 +154,11 @@ class CalibrationStore:
     def for_frame(self, frame: Frame) -> DarkFlat | None:
         """The dark and flat of a frame."""
         sort = _sort_of(frame)
-        return self.at(frame.number, sort.shape, lens=sort.lens, exposure_s=sort.exposure_s, dtype=sort.dtype)
+        found = self.at(
+            frame.number, sort.shape, lens=sort.lens, exposure_s=sort.exposure_s, dtype=sort.dtype
+        )
+        self.fits = found is not None
+        return found
 
 
 def _save(folder: Path, version: FieldVersion) -> None:

@@ -87,6 +87,7 @@ def of_fields(parts: Parts) -> Report:
     return {
         "dark": parts.field_state(FrameKind.DARK),
         "flat": parts.field_state(FrameKind.FLAT),
+        "fit": parts.calibration.fits,
         "refusals": list(parts.calibration.refusals[-3:]),
     }
 

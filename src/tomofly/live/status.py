@@ -64,6 +64,10 @@ def _of_frames(frames: Document, reconstruction: Document) -> list[Alert]:
     for stage, count in frames["lost"].items():
         if count:
             found.append(Alert("warning", f"{count} frames lost: {stage}"))
+    no_angle = reconstruction["losses"].get("no_angle", 0)
+    if no_angle > LOST_SHARE * received:
+        found.append(Alert("warning", f"{no_angle} projections have no angle, and are in no slice",
+                           "Let frames carry RotationAngle, or broadcast a longer list"))  # fmt: skip
     unread = reconstruction["losses"].get("queue_full", 0)
     if unread > LOST_SHARE * received:
         found.append(Alert("warning", f"{unread} frames were too many for reconstruction",
@@ -74,6 +78,12 @@ def _of_frames(frames: Document, reconstruction: Document) -> list[Alert]:
 def _of_fields(status: Document) -> list[Alert]:
     found = []
     fields, projections = status["fields"], status["reconstruction"]["losses"].get("no_fields", 0)
+    both = all(fields[kind]["version"] for kind in ("dark", "flat"))
+    if both and fields.get("fit") is False:
+        found.append(
+            Alert("problem", "No dark and flat field fit the frames that come, by size, type or lens, so "
+                  "nothing is reconstructed", "tomofly live retake dark, then flat")
+        )  # fmt: skip
     for kind in ("dark", "flat"):
         field = fields[kind]
         if field["version"] == 0 and projections:
