@@ -1,9 +1,10 @@
 """The whole live program on frames of a third-party source: losses, outputs per second, latency.
 
 The source is ``pvapy-ad-sim-server`` (see pva_intake.py); dark, flat and angles are broadcast in the
-structures of tomoScanStream by this script. The program runs as users run it, in a process of its own, on as
-many cores as there are, together with the source. Figures are taken from its status, once a second; the first
-seconds, in which the ring fills, are left out of rates and latencies. Processor time is that of the program.
+structures of tomoScanStream by this script, which also looks at the three slices as a viewer does. The program
+runs as users run it, in a process of its own, on as many cores as there are, together with source and viewer.
+Figures are taken from its status, once a second; the first seconds, in which the ring fills, are left out of
+rates and latencies. Processor time is that of the program.
 
     python benchmarks/live_stream.py --simulator /path/to/pvapy-ad-sim-server --seconds 300
     python benchmarks/live_stream.py --simulator ... --seconds 60 --rate 50
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 from p4p import Type
+from p4p.client.thread import Context
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
@@ -63,6 +65,24 @@ def broadcast(options: argparse.Namespace) -> Server:
     theta = Type([("value", "af"), ("sizex", "i")])
     served[PREFIX + "StreamTheta"] = SharedPV(initial=theta({"value": angles, "sizex": len(angles)}))
     return Server(providers=[served])
+
+
+class Viewer:
+    """Looks at the three slices as ImageJ does: the newest picture, each of them decoded."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+        self._context = Context("pva")
+        self._subscription = self._context.monitor(
+            "benchmark:TomoStream:StreamRecon", self._come, request="record[queueSize=1]"
+        )
+
+    def _come(self, picture: Any) -> None:
+        self.pictures += np.asarray(picture).size > 0
+
+    def close(self) -> None:
+        self._subscription.close()
+        self._context.close()
 
 
 class Program:
@@ -150,13 +170,21 @@ def main() -> None:
             if not program.ready.wait(START_S):
                 sys.exit((Path(folder) / "live.out").read_text())
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            viewer = Viewer()
             source = subprocess.run(simulator(options), check=False, **quiet)  # type: ignore[call-overload]
+            viewer.close()
             time.sleep(2.0)
         finally:
             program.end()
         found = measured(program.said, options.settling)
     given = {name: getattr(options, name) for name in ("width", "height", "dtype", "rate", "seconds")}
-    report = {**given, "load": os.getloadavg()[0], "source_status": source.returncode, **found}
+    report = {
+        **given,
+        "load": os.getloadavg()[0],
+        "source_status": source.returncode,
+        "pictures_seen": viewer.pictures,
+        **found,
+    }
     print(json.dumps(report, indent=1))
 
 

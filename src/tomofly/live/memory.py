@@ -26,7 +26,7 @@ def keep_freed_memory() -> bool:
         log.info("freed memory cannot be kept: no mallopt")
         return False
     wanted = ((_MMAP_THRESHOLD, LARGEST_KEPT), (_TRIM_THRESHOLD, KEPT), (_TOP_PAD, ROOM))
-    return min(mallopt(parameter, value) for parameter, value in wanted) == 1
+    return all(bool(mallopt(parameter, value)) for parameter, value in wanted)
 
 
 def unlock_memory() -> None:

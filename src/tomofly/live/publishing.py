@@ -1,5 +1,7 @@
 """The slices as NTNDArrays over PVAccess: three panels as ImageJ's users know them, each slice, a volume."""
 
+import math
+import time
 from collections.abc import Mapping
 from threading import Condition, Thread
 from typing import Self
@@ -19,6 +21,7 @@ from tomofly.live.losses import LossCounter, Losses
 log = structlog.get_logger(__name__)
 
 _END_S = 10.0
+_UNWATCHED_S = 1.0
 # What the reconstruction counts beside its losses.
 _NO_LOSS = ("received", "not_projection", "moving")
 
@@ -106,7 +109,8 @@ class SlicePublisher:
     ) -> None:
         self.channel = channel
         self._losses = losses
-        self._pvs = {f"{channel}{name}": _empty_pv() for name in ("", "Z", "Y", "X", "Volume")}
+        self._watched = {name: _Watched() for name in ("", "Z", "Y", "X", "Volume")}
+        self._pvs = {f"{channel}{name}": _empty_pv(watched) for name, watched in self._watched.items()}
         self._asked = configuration
         self._server: Server | None = None
         self._changed = Condition()
@@ -177,12 +181,14 @@ class SlicePublisher:
                 log.warning("slices could not be published", reason=str(error))
 
     def _post(self, slices: LiveSlices | None, volume: tuple[NDArray[np.float32], LiveSlices] | None) -> None:
-        if slices is not None:
+        if slices is not None and any(self._watched[name].wants() for name in ("", "Z", "Y", "X")):
             told = describe(slices, self._losses.account() if self._losses else None)
-            panels = join_panels(slices.z, slices.y, slices.x)
-            self._show("", panels, slices, {**told, "PanelLayout": layout_of(slices)})
+            if self._watched[""].wants():
+                panels = join_panels(slices.z, slices.y, slices.x)
+                self._show("", panels, slices, {**told, "PanelLayout": layout_of(slices)})
             for name in ("z", "y", "x"):
-                self._show(name.upper(), getattr(slices, name), slices, {**told, "Slice": name})
+                if self._watched[name.upper()].wants():
+                    self._show(name.upper(), getattr(slices, name), slices, {**told, "Slice": name})
             self.published += 1
         if volume is not None:
             self._show("Volume", volume[0], volume[1], {**describe(volume[1]), "Slice": "volume"})
@@ -195,10 +201,29 @@ class SlicePublisher:
             data_time=slices.acquired_at, attributes=told,
         )  # fmt: skip
         self._pvs[f"{self.channel}{name}"].post(value)
+        self._watched[name].shown_at = time.monotonic()
 
 
-def _empty_pv() -> SharedPV:
-    return SharedPV(initial=Value(NTNDArray.buildType()))
+class _Watched:
+    """Whether anybody is connected to a channel: nobody else needs more than a picture now and then."""
+
+    def __init__(self) -> None:
+        self.by_somebody = False
+        self.shown_at = -math.inf
+
+    def onFirstConnect(self, _pv: SharedPV) -> None:
+        self.by_somebody = True
+
+    def onLastDisconnect(self, _pv: SharedPV) -> None:
+        self.by_somebody = False
+
+    def wants(self) -> bool:
+        """Say whether a picture is to be shown now."""
+        return self.by_somebody or time.monotonic() - self.shown_at > _UNWATCHED_S
+
+
+def _empty_pv(watched: _Watched) -> SharedPV:
+    return SharedPV(initial=Value(NTNDArray.buildType()), handler=watched)
 
 
 def _serve(pvs: Mapping[str, SharedPV], configuration: Mapping[str, str] | None) -> Server:

@@ -151,7 +151,11 @@ class AngularRing:
             turned = (entry.angle_deg - angle_deg - HALF_TURN_DEG) % (2 * HALF_TURN_DEG)
             return min(turned, 2 * HALF_TURN_DEG - turned)
 
-        best = min(self._entries.values(), key=off, default=None)
+        # An opposite projection lies in the same cell, or beside it.
+        cells, cell = round(HALF_TURN_DEG / self._step), self._cell(angle_deg)
+        around = {(cell + side) % cells for side in range(-2, 3)}
+        near = [entry for place in around for entry in self._cells.get(place, ())]
+        best = min(near, key=off, default=None)
         return best if best is not None and off(best) <= 1.5 * self._step else None
 
     def _legal(self, step_deg: float) -> float:

@@ -11,7 +11,7 @@ FloatArray = npt.NDArray[np.float32]
 # Second differences both ways: blind to what is flat or sloping (Immerkær, 1996); its norm is 6.
 _NOISE_MASK = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _NOISE_NORM = 6.0
-_LARGEST = 1024  # pixels along an axis that are looked at; the middle of a larger slice stands for it
+_LARGEST = 512  # pixels along an axis that are looked at; the middle of a larger slice stands for it
 
 
 @dataclass(frozen=True)
