@@ -145,6 +145,12 @@ def test_it_ends_safely_on_sigterm(
     assert live.end() == 0
     assert ca.until(f"{NAME}:A_shutter:status", lambda v: v == 0, timeout=20) == 0
     assert ca.until(f"{NAME}SP:cam1:Acquire", lambda v: v == 0) == 0
+    writes = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    (centre,) = (write for write in writes if write["pv"] == R + "Center" and write["new"] == 26.25)
+    assert centre["by"].endswith(" PVA")
+    assert "@" in centre["by"]
+    start = next(write for write in writes if write["pv"] == P + "StartScan")
+    assert (start["new"], start["by"][-3:]) == ("Scan", " CA")
     saved = json.loads((folder / "settings_pvs.json").read_text())
     assert saved[R]["Center"] == 26.25
     assert saved[R]["FilterType"] == "Hann"

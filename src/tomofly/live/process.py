@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -32,6 +33,7 @@ from tomofly.live.parts import Parts, recon_channel
 from tomofly.live.pixels import SIZES
 from tomofly.live.publishing import SlicePublisher
 from tomofly.live.reconstruction import LiveReconstructor
+from tomofly.live.records.audit import Audit
 from tomofly.live.records.ioc import Ioc
 from tomofly.live.records.presence import refuse_hidden, refuse_served
 from tomofly.live.records.saving import Autosave
@@ -44,6 +46,7 @@ log = structlog.get_logger(__name__)
 WATCHDOG_S = 3.0
 SAVED = "settings_pvs.json"
 LENSES = "lenses.json"
+AUDIT = "audit.jsonl"
 
 Watch = Callable[[dict[str, Any], LiveSlices | None], object]
 
@@ -67,6 +70,7 @@ class LiveProgram:
         self._preview: LivePreview | None = None
         self._status_pv = SharedPV(nt=NTScalar("s"))
         self._autosave = Autosave(settings.service.state_folder / SAVED, self._groups, self._tell)
+        self._audit = Audit(settings.service.state_folder / AUDIT)
         self._channels = EpicsChannels()
         self._publisher = SlicePublisher(recon_channel(settings), losses=self.parts.losses)
 
@@ -82,6 +86,7 @@ class LiveProgram:
         self._autosave.restore()
         for group in self._groups:
             group.on_refusal(group.notice)
+            group.on_taken(self._audit.note)
         self._ioc = Ioc(self._groups)
         self._ioc.start()
         self._server = Server(
@@ -271,6 +276,7 @@ class LiveProgram:
             "fields": reports.of_fields(self.parts),
             "capture": reports.of_capture(self.parts.scan, self.capture, self.settings),
             "triggers": self.triggers.status() if self.triggers is not None else [],
+            "fights": [asdict(fight) for fight in self._audit.fights()],
         }
         return document | {"alerts": [alert.document() for alert in alerts(document)]}
 
@@ -290,8 +296,8 @@ class LiveProgram:
 
     def _close_parts(self) -> None:
         self.parts.intake.close()
-        closing = (self.triggers, self.reconstructor, self.capture, self._publisher, self._autosave)
-        for part in closing:
+        parts = (self.triggers, self.reconstructor, self.capture, self._publisher)
+        for part in (*parts, self._autosave, self._audit):
             if part is not None:
                 part.close()
         self.parts.calibration.close()

@@ -34,6 +34,7 @@ def alerts(status: Document) -> list[Alert]:
         *_of_capture(status["capture"]),
         *_of_reconstruction(status["reconstruction"]),
         *_of_parts(status),
+        *_of_writers(status),
     ]
     return sorted(found, key=lambda alert: alert.level != "problem")
 
@@ -129,4 +130,13 @@ def _of_parts(status: Document) -> list[Alert]:
     for trigger in status["triggers"]:
         if trigger.get("trouble"):
             found.append(Alert("warning", f"Trigger {trigger['name']}: {trigger['trouble']}"))
+    return found
+
+
+def _of_writers(status: Document) -> list[Alert]:
+    found = []
+    for fight in status.get("fights", ()):
+        writers = f"{fight['last']} was last, {fight['before']} before"
+        what = f"{fight['pv']} is written by two within a second: {writers}"
+        found.append(Alert("warning", what, "Let one of them stop"))
     return found

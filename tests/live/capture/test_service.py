@@ -407,3 +407,23 @@ def test_a_disk_that_fails_leaves_what_was_written_to_the_next_start(
 def test_a_capture_of_nothing_is_refused(frames: int, before: int) -> None:
     with pytest.raises(ValueError, match="a capture of"):
         CaptureRequest(frames, before)
+
+
+def test_another_folder_leaves_the_ring_as_it_is(service: CaptureService, tmp_path: Path) -> None:
+    send(service, range(40))
+    service.move(tmp_path / "another")
+    send(service, range(40, 60))
+    ticket = service.request(CaptureRequest(5, 30, "request"))
+    with pytest.raises(BadInput, match="under way"):
+        service.move(tmp_path / "third")
+    send(service, range(60, 70))
+    assert ticket.wait(SECONDS)
+    assert ticket.path.parent == tmp_path / "another"
+    assert numbers_in(ticket.path) == list(range(30, 65))
+
+
+def test_a_folder_of_no_use_changes_nothing(service: CaptureService, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        service.move(tmp_path / "file")
+    assert service.settings.folder == tmp_path

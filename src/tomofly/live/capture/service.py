@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Self
@@ -83,6 +83,7 @@ class CaptureService:
         self.settings = settings
         self.ring = RawRing(settings.ring_bytes)
         self._calibration, self._losses, self._facts = calibration, losses or LossCounter(), facts
+        self._free = free
         self._space = SpaceGuard(settings.folder, settings.reserve_bytes, free)
         self._changed = Condition()
         self._recordings: list[Recording] = []
@@ -95,15 +96,33 @@ class CaptureService:
     def start(self) -> Self:
         """Begin, and meanwhile recover what an earlier run left; raises OSError for a folder of no use."""
         self.settings.folder.mkdir(parents=True, exist_ok=True)
-        left = unfinished_parts(self.settings.folder)
-        self._recovering = Thread(target=self._recover, args=(left,), name="recovery", daemon=True)
-        self._recovering.start()
+        self._begin_recovery(unfinished_parts(self.settings.folder))
         self._thread.start()
         return self
 
-    def _recover(self, left: list[Path]) -> None:
+    def move(self, folder: Path) -> None:
+        """Write into another folder from now on; the ring stays.
+
+        Raises BadInput during a capture, and OSError for a folder of no use; then nothing has changed.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        left = unfinished_parts(folder)
+        with self._changed:
+            if self._recordings:
+                raise BadInput("a capture is under way", "wait for it to end")
+            self.settings = replace(self.settings, folder=folder)
+            self._space = SpaceGuard(folder, self.settings.reserve_bytes, self._free)
+        self._begin_recovery(left)
+
+    def _begin_recovery(self, left: list[Path]) -> None:
+        self._recovering = Thread(
+            target=self._recover, args=(left, self._space), name="recovery", daemon=True
+        )
+        self._recovering.start()
+
+    def _recover(self, left: list[Path], space: SpaceGuard) -> None:
         try:
-            self.recovered = tuple(recover(left, self._space))
+            self.recovered = (*self.recovered, *recover(left, space))
         except OSError as error:
             log.warning("a killed capture cannot be recovered", reason=str(error))
 

@@ -38,7 +38,7 @@ class CaptureControl:
         message_elsewhere: Callable[[], str] = lambda: "Done",
         groups: Sequence[PVValues] = (),
     ) -> None:  # fmt: skip
-        self.values, self._make, self._default = values, make, default_folder
+        self.values, self._default = values, default_folder
         self._elsewhere = message_elsewhere
         self._groups = groups or (values,)
         self._folder = self._wanted_folder()
@@ -116,21 +116,17 @@ class CaptureControl:
         return Path(text).expanduser() if text else self._default
 
     def _move(self) -> None:
-        """Write into another folder from now on; the pre-trigger ring begins anew with its service."""
+        """Write into another folder from now on; the pre-trigger ring stays."""
         wanted = self._wanted_folder()
         if wanted == self._folder:
             return
         try:
-            if self.capturing:
-                raise BadInput("FilePath cannot change during a capture")
-            made = self._make(wanted, self.values.text("FileName"))
+            self._service.move(wanted)
         except (TomoflyError, OSError) as error:
             self.notice(f"FilePath {wanted}: {error}")
             self.values.set("FilePath", str(self._folder) if self._folder != self._default else "")
             return
-        self._service, old = made, self._service
         self._folder = wanted
-        old.close()
         self._show_folder()
 
     def _rename(self) -> None:

@@ -18,6 +18,7 @@ from softioc.builder import PythonDevice
 from tomofly.live.memory import unlock_memory
 from tomofly.live.records.pv import PV, TEXT_BYTES, Record, Value
 from tomofly.live.records.values import PVValues
+from tomofly.live.records.writers import Writers
 
 STATE_PREFIXES = (
     "ZR",
@@ -49,6 +50,7 @@ class Ioc:
         self._loop = asyncio.get_running_loop()
         # Puts of the program's own come back through the same door as those of clients: told apart by this.
         self._own = threading.local()
+        self._writers = Writers()
         self._records: dict[str, Any] = {}
         self._idle: dict[str, asyncio.Event] = {}
         for group in groups:
@@ -101,7 +103,7 @@ class Ioc:
             if getattr(self._own, "writing", False):
                 group.note(pv.name, plain)
                 return True
-            accepted = group.take(pv.name, plain)
+            accepted = group.take(pv.name, plain, self._writers.current())
             if accepted and pv.record is Record.BUSY:
                 self._loop.call_soon_threadsafe(self._note_busy, group.prefix + pv.name, value)
             return accepted

@@ -11,6 +11,7 @@ Watcher = Callable[[Value], object]
 Mirror = Callable[[PV, Value], object]
 Refused = Callable[[str], object]
 Guard = Callable[[str, Value], object]
+Taken = Callable[[str, PV, Value, Value, str], object]
 
 
 class PVValues:
@@ -29,6 +30,7 @@ class PVValues:
         self._watchers: dict[str, list[Watcher]] = {}
         self._refused: list[Refused] = []
         self._guards: list[Guard] = []
+        self._taken: list[Taken] = []
         self.mirror: Mirror | None = None
         self.deliver: Callable[..., object] = _at_once
 
@@ -67,6 +69,10 @@ class PVValues:
     def guard(self, guard: Guard) -> None:
         """Ask `guard` about what a client puts, beyond the limits of each PV; it raises BadInput."""
         self._guards.append(guard)
+
+    def on_taken(self, told: Taken) -> None:
+        """Tell `told` each put that is taken: prefix, row, old and new value, by whom."""
+        self._taken.append(told)
 
     def proposed(self, name: str, value: Value) -> "PVValues":
         """Give a copy with one value changed, to see whether it fits the others."""
@@ -109,8 +115,8 @@ class PVValues:
         """Keep a value that is already in the mirror."""
         self._values[name] = value
 
-    def take(self, name: str, value: Any) -> bool:
-        """Take what a client has put; tell whether it is accepted. Never raises."""
+    def take(self, name: str, value: Any, by: str = "") -> bool:
+        """Take what a client, `by`, has put; tell whether it is accepted. Never raises."""
         pv = self.table[name]
         try:
             if pv.readback:
@@ -122,6 +128,8 @@ class PVValues:
             for told in self._refused:
                 self.deliver(told, str(refusal))
             return False
+        for noted in self._taken:
+            noted(self.prefix, pv, self._values[name], kept, by)
         self._values[name] = kept
         for watcher in self._watchers.get(name, ()):
             self.deliver(watcher, kept)
