@@ -23,6 +23,7 @@ from tomofly.live.collection.channels import EpicsChannels
 from tomofly.live.collection.driver import Collection
 from tomofly.live.collection.foreign import ForeignCollection
 from tomofly.live.control.capture import CaptureControl
+from tomofly.live.control.clicks import Clicks
 from tomofly.live.control.lens import move_by
 from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.control.triggers import TriggerControl
@@ -164,6 +165,9 @@ class LiveProgram:
         self.reconstructor.on_output(self._publisher.publish)
         self.reconstruction.connect()
         self._attach("reconstruction", self.reconstruction.take)
+        clicks = Clicks(stream, self.reconstruction, self.settings.click_file)
+        clicks.connect()
+        self._tasks.append(self._task("clicks", clicks.look_after))
         if self.settings.reconstruction.start:
             self.reconstruction.start()
 

@@ -120,6 +120,7 @@ class ReconstructionSettings(Section):
     preview_s: float = Field(5.0, ge=0.2, le=3600, description="Time between two preview volumes")
     images: str = Field("", description="Channel of the three slices; empty: stream prefix + StreamRecon")
     start: bool = Field(True, description="Begin to reconstruct at once")
+    clicks: str = Field("", description="File into which a viewer writes clicks, lines x,y; empty: none")
 
 
 class CaptureSettings(Section):
@@ -158,6 +159,11 @@ class LiveSettings(Section):
     initial: dict[str, str | int | float] = Field(
         {}, description="Values of PVs where none are saved: ExposureTime, RotationStep, ..."
     )
+
+    @property
+    def click_file(self) -> Path | None:
+        """The file of clicks, where one is named."""
+        return Path(self.reconstruction.clicks) if self.reconstruction.clicks else None
 
 
 def read_settings(path: Path) -> LiveSettings:
@@ -206,8 +212,11 @@ def _placed(settings: LiveSettings, folder: Path) -> LiveSettings:
     """Make relative paths start from the folder of the file."""
     service = settings.service
     log = service.log if service.log == "-" else str(folder / service.log)
+    reconstruction = settings.reconstruction
+    clicks = str(folder / Path(reconstruction.clicks).expanduser()) if reconstruction.clicks else ""
     return settings.model_copy(
         update={
+            "reconstruction": reconstruction.model_copy(update={"clicks": clicks}),
             "capture": settings.capture.model_copy(
                 update={"folder": folder / settings.capture.folder.expanduser()}
             ),

@@ -207,7 +207,7 @@ class ReconstructionControl:
         slices, values = self.latest, self.values
         losses = self._reconstructor.losses
         values.set("FramesIn", losses.get("received", 0))
-        values.set("FramesLost", losses.get("queue_full", 0))
+        values.set("FramesLost", losses.get("queue_full", 0) + losses.get("thinned_out", 0))
         values.set("FramesNoAngle", losses.get("no_angle", 0))
         values.set("FramesNoField", losses.get("no_fields", 0))
         values.set("UpdateRate", self._rate())
@@ -289,14 +289,18 @@ class ReconstructionControl:
         except OSError as error:
             log.warning("what lenses need is not saved", reason=error.strerror)
 
+    def go_to(self, positions: Mapping[str, int]) -> None:
+        """Put the slices at positions by the names of their PVs."""
+        for name, position in positions.items():
+            self.values.set(name, position)
+        self._apply()
+
     def put_into_the_middle(self) -> None:
         """Let the slices cross in the middle of the field."""
         if self._size is None:
             return
         rows, columns = self._size
-        for name, size in (("OrthoX", columns), ("OrthoY", columns), ("OrthoZ", rows)):
-            self.values.set(name, size // 2)
-        self._apply()
+        self.go_to({"OrthoX": columns // 2, "OrthoY": columns // 2, "OrthoZ": rows // 2})
 
     def way_to_the_middle(self) -> dict[str, float]:
         """Give how far the sample must go, mm, for what the slices cross in to be in the middle of the field.
