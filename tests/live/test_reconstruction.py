@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -219,6 +219,27 @@ def test_put_never_waits_and_what_is_dropped_is_counted(half_turn: list[Frame]) 
         assert dropped == live.losses["queue_full"] >= 90 - 10 - 16
         assert live.latest.projections == 90 - dropped
         assert live.latest.number == 89
+
+
+def test_where_frames_come_too_fast_every_other_one_is_left_out_and_counted(half_turn: list[Frame]) -> None:
+    gate = threading.Event()
+
+    def slow(_: Frame) -> Pair:
+        assert gate.wait(30)
+        return FIELDS
+
+    with LiveReconstructor(slow, LiveParameters(angular_step_deg=2.0), room=ROOM) as live:
+        for number, one in enumerate(half_turn):
+            assert live.put(replace(one, received_at=1e9 + 0.02 * number))
+        assert "queue_full" not in live.losses
+        left_out = live.losses["thinned_out"]
+        gate.set()
+        assert live.drain(30)
+        assert live.latest is not None
+        assert 20 <= left_out <= 60
+        assert live.latest.projections == 90 - left_out
+        assert live.latest.number == 89
+        assert live.latest.coverage_deg > 170, "none of the angles is missed for long"
 
 
 def test_another_size_begins_anew_and_says_so(live: LiveReconstructor, half_turn: list[Frame]) -> None:

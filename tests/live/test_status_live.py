@@ -69,6 +69,7 @@ def test_nothing_is_wrong_where_nothing_is() -> None:
         ("frames.missing", 100, "warning", "100 of 10100 frames never came"),
         ("frames.lost", {"capture queue full": 3}, "warning", "3 frames lost: capture queue full"),
         ("reconstruction.losses", {"queue_full": 500}, "warning", "too many for reconstruction"),
+        ("reconstruction.losses", {"thinned_out": 500}, "warning", "too many for reconstruction"),
         ("reconstruction.alive", False, "problem", "Reconstruction does not work"),
         ("reconstruction.latency_p95_s", 5.0, "warning", "5.0 s behind"),
         ("fields.flat", {"version": 1, "age_s": 6 * 3600.0}, "warning", "6 hours old"),

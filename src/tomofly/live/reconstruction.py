@@ -20,6 +20,9 @@ from tomofly.live.slicer import BATCH, Images, LiveSlicer, Room
 log = structlog.get_logger(__name__)
 
 _MEBIBYTE = 2**20
+# Where frames have waited this long, for this long, every other one is left out: slices that are late by
+# seconds help nobody, and angles that lie twice as far apart are missed less than a range of them.
+_LATE_S, _PATIENCE_S = 0.5, 0.5
 # Size, type and lens: what projections of one ring have in common.
 _Kind = tuple[tuple[int, ...], str, int | None]
 
@@ -28,9 +31,10 @@ class LiveReconstructor:
     """Reconstructs three slices from frames as they come, in a thread of its own.
 
     ``fields_of`` gives the dark and flat of a frame, or None while there are none. ``queue_bytes`` bounds
-    the frames that wait; when they are more, the oldest is dropped and counted. ``most_per_second``: outputs
-    while nothing but new projections comes. ``preview_every_s``: a small volume of ``preview_size`` voxels
-    along x is made so often, with an output. All methods may be called from any thread, and none waits for
+    the frames that wait; when they are more, the oldest is dropped and counted. Where the machine is too slow
+    for the frames, every other one that waits is left out, and counted. ``most_per_second``: outputs while
+    nothing but new projections comes. ``preview_every_s``: a small volume of ``preview_size`` voxels along x
+    is made so often, with an output. All methods may be called from any thread, and none waits for
     arithmetic but ``wait``, ``drain`` and ``close``.
     """
 
@@ -54,6 +58,7 @@ class LiveReconstructor:
         self._changed = Condition()
         self._queue: deque[Frame] = deque()
         self._queued_bytes = 0
+        self._late_since: float | None = None
         self._parameters = parameters or LiveParameters()
         self._version = self._prepared_as = 0
         self._forget = self._closing = self._busy = False
@@ -86,8 +91,21 @@ class LiveReconstructor:
             while self._queued_bytes > self._queue_bytes and len(self._queue) > 1:
                 self._queued_bytes -= self._queue.popleft().image.nbytes
                 self._losses["queue_full"] += 1
+            self._thin_out(frame.received_at)
             self._changed.notify_all()
         return True
+
+    def _thin_out(self, now: float) -> None:
+        """Leave out every other frame that waits, where the worker has been behind for a while."""
+        if now - self._queue[0].received_at < _LATE_S:
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = now
+        elif now - self._late_since > _PATIENCE_S:
+            before, self._late_since = len(self._queue), None
+            self._queue = deque(list(self._queue)[1::2])
+            self._queued_bytes = sum(frame.image.nbytes for frame in self._queue)
+            self._losses["thinned_out"] += before - len(self._queue)
 
     def set(self, **values: Any) -> LiveParameters:
         """Change parameters, in effect on the next output.

@@ -69,7 +69,7 @@ def _of_frames(frames: Document, reconstruction: Document) -> list[Alert]:
     if no_angle > LOST_SHARE * received:
         found.append(Alert("warning", f"{no_angle} projections have no angle, and are in no slice",
                            "Let frames carry RotationAngle, or broadcast a longer list"))  # fmt: skip
-    unread = reconstruction["losses"].get("queue_full", 0)
+    unread = sum(reconstruction["losses"].get(name, 0) for name in ("queue_full", "thinned_out"))
     if unread > LOST_SHARE * received:
         found.append(Alert("warning", f"{unread} frames were too many for reconstruction",
                            "Bin, take fewer frames per second, or use a GPU"))  # fmt: skip
