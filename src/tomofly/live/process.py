@@ -174,8 +174,13 @@ class LiveProgram:
     def _make_triggers(self) -> None:
         if self.settings.triggers and self.reconstructor is not None and self.capture is not None:
             folder = self.settings.service.state_folder / "triggers"
-            self.triggers = TriggerControl(self.settings.triggers, self.parts.stream, self.capture, folder)
+            self.triggers = TriggerControl(
+                self.settings.triggers, self.parts.stream, self.capture, folder,
+                self.parts.calibration.for_frame,
+            )  # fmt: skip
             self.reconstructor.on_output(self.triggers.offer)
+            if self.triggers.sees_projections:
+                self._attach("triggers", self.triggers.take)
 
     # A listener of collection.
 
