@@ -112,19 +112,23 @@ class Parts:
             self._broadcast(version)
         self.stream.notice(f"Projections are binned {size}x from here on: their ring begins anew")
 
-    def reconstructor(self) -> LiveReconstructor:
-        """Make the live reconstruction. Raises TomoflyError where it cannot be."""
-        self._bin()
+    def room(self) -> Room:
+        """Give what the live reconstruction may take."""
         wanted = self.settings.reconstruction
-        room = Room(
+        return Room(
             memory_bytes=int(wanted.memory_gb * GIGABYTE),
             most_slots=wanted.projections,
             backend=wanted.backend,
             threads=wanted.threads or _cores(),
         )
+
+    def reconstructor(self) -> LiveReconstructor:
+        """Make the live reconstruction. Raises TomoflyError where it cannot be."""
+        self._bin()
+        wanted = self.settings.reconstruction
         self.stream.set("Backend", backend_in_use(self.settings))
         return LiveReconstructor(
-            self.binning.fields, LiveParameters.model_validate({}), room=room,
+            self.binning.fields, LiveParameters.model_validate({}), room=self.room(),
             preview_every_s=wanted.preview_s if wanted.preview else None, preview_size=wanted.preview or 1,
         )  # fmt: skip
 

@@ -18,12 +18,14 @@ from p4p.server import Server, StaticProvider
 from p4p.server.thread import SharedPV
 
 from tomofly.live import reports
+from tomofly.live.capture.copy_queue import CopyQueue
 from tomofly.live.client import STATUS_NAME
 from tomofly.live.collection.channels import EpicsChannels
 from tomofly.live.collection.driver import Collection
 from tomofly.live.collection.foreign import ForeignCollection
 from tomofly.live.control.capture import CaptureControl
 from tomofly.live.control.clicks import Clicks
+from tomofly.live.control.copying import CopyControl
 from tomofly.live.control.lens import move_by
 from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.control.triggers import TriggerControl
@@ -40,6 +42,7 @@ from tomofly.live.records.presence import refuse_hidden, refuse_served
 from tomofly.live.records.saving import Autosave
 from tomofly.live.settings import LiveSettings
 from tomofly.live.status import alerts
+from tomofly.live.warm_up import warm_up
 from tomofly.model import TomoflyError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +51,7 @@ WATCHDOG_S = 3.0
 SAVED = "settings_pvs.json"
 LENSES = "lenses.json"
 AUDIT = "audit.jsonl"
+COPIES = "copies.json"
 
 Watch = Callable[[dict[str, Any], LiveSlices | None], object]
 
@@ -65,6 +69,8 @@ class LiveProgram:
         self.reconstruction: ReconstructionControl | None = None
         self.reconstructor: LiveReconstructor | None = None
         self.capture: CaptureControl | None = None
+        self.copies: CopyControl | None = None
+        self._copy_queue: CopyQueue | None = None
         self.collection: Collection | None = None
         self.triggers: TriggerControl | None = None
         self._foreign: ForeignCollection | None = None
@@ -110,6 +116,7 @@ class LiveProgram:
         """Give what is to be made, in an order in which each finds what it needs."""
         return {
             "calibration": lambda: self._attach("calibration", self.parts.calibration.put),
+            "copies": self._make_copies,
             "capture": self._make_capture,
             "collection": self._make_collection,
             "reconstruction": self._make_reconstruction,
@@ -128,13 +135,23 @@ class LiveProgram:
     def _attach(self, name: str, take: Callable[[Frame], None]) -> None:
         self.parts.intake.attach(name, take, depth=self.settings.camera.queue)
 
+    def _make_copies(self) -> None:
+        def tell(text: str) -> None:
+            loop.call_soon_threadsafe(self._tell, text)
+
+        loop, memory = asyncio.get_running_loop(), self.settings.service.state_folder / COPIES
+        self._copy_queue = CopyQueue(memory, self.settings.capture.copy_limit_s, tell)
+        self.copies = CopyControl(self.parts.scan, self._copy_queue)
+        self.copies.connect()
+
     def _make_capture(self) -> None:
         def elsewhere() -> str:
             return self.collection.message if self.collection is not None else "Done"
 
         self.capture = CaptureControl(
-            self.parts.scan, self.parts.capture_service, self.settings.capture.folder, elsewhere, self._groups
-        )
+            self.parts.scan, self.parts.capture_service, self.settings.capture.folder, elsewhere,
+            self._groups, self.copies.captured if self.copies is not None else None,
+        )  # fmt: skip
         self.capture.connect()
         self._attach("capture", self.capture.take)
         self._tasks.append(self._task("capture", self.capture.look_after))
@@ -285,6 +302,7 @@ class LiveProgram:
             "fields": reports.of_fields(self.parts),
             "capture": reports.of_capture(self.parts.scan, self.capture, self.settings),
             "triggers": self.triggers.status() if self.triggers is not None else [],
+            "copies": self.copies.publish() if self.copies is not None else {},
             "fights": [asdict(fight) for fight in self._audit.fights()],
         }
         return document | {"alerts": [alert.document() for alert in alerts(document)]}
@@ -306,11 +324,19 @@ class LiveProgram:
     def _close_parts(self) -> None:
         self.parts.intake.close()
         parts = (self.triggers, self.reconstructor, self.capture, self._publisher)
-        for part in (*parts, self._autosave, self._audit):
+        for part in (*parts, self._copy_queue, self._autosave, self._audit):
             if part is not None:
                 part.close()
         self.parts.calibration.close()
         self._server.stop()
+
+
+async def _kernels_ready(program: LiveProgram) -> None:
+    """Have the kernels loaded before frames come; where that fails, the status will say why."""
+    try:
+        await asyncio.to_thread(warm_up, program.parts.room())
+    except Exception:
+        log.exception("the kernels cannot be made ready")
 
 
 async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | None = None) -> None:
@@ -321,6 +347,7 @@ async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | 
     settings.service.state_folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     program = LiveProgram(settings)
+    await _kernels_ready(program)
     await program.start()
     spare_garbage_collection()
     try:
