@@ -8,15 +8,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from tomofly.live.client import Change, LiveClient
-from tomofly.live.live_slices import LiveSlices
 from tomofly.live.records.page import SECTIONS, pv_page
 from tomofly.live.records.saving import read_configuration, write_configuration
 from tomofly.live.settings import LiveSettings, PrefixSettings, example, read_settings
+
+if TYPE_CHECKING:  # commands that only ask need no mathematics
+    from tomofly.live.live_slices import LiveSlices
 
 CONFIG_VARIABLE = "TOMOFLY_LIVE_CONFIG"
 
@@ -39,7 +41,7 @@ __all__ = [
 class View(Protocol):
     """Who shows the live program at work."""
 
-    def show(self, status: Mapping[str, Any], slices: LiveSlices | None, /) -> None:
+    def show(self, status: Mapping[str, Any], slices: "LiveSlices | None", /) -> None:
         """Show how it stands."""
 
 
