@@ -120,6 +120,51 @@ def test_a_retake_and_a_capture(streaming: dict[str, Any], client: LiveClient, c
     assert ca.get(P + "StreamNumTotalCaptured") == 30
 
 
+def test_binning_is_of_what_is_streamed_and_captures_stay_whole(
+    streaming: dict[str, Any], client: LiveClient, ca: ChannelAccess
+) -> None:
+    client.set(["pixel_size=0.5", "center=26.25", "ortho_z=8", "binning=2x"])
+    ca.until(R + "PixelSize", lambda size: size == 1.0, timeout=40)
+    assert ca.get(R + "Center") == pytest.approx(26.75 / 2 - 0.5)
+    assert ca.get(R + "OrthoZ") == 4
+    binned = until(client, ca, lambda s: "begins anew" in "".join(s["reconstruction"]["messages"]))
+    assert binned["camera"]["shape_yx"] == [36, 52]
+    assert np.asarray(client.get("StreamRecon", stream=True)).shape == (26, 78)
+    flat = client.get("StreamFlatFields", stream=False)
+    assert (flat.sizex, flat.sizey, flat.binning, len(flat.value)) == (26, 18, 2, 26 * 18)
+    with h5py.File(client.capture(5, 5, wait_s=40)) as file:
+        assert file["/exchange/data"].shape == (10, 36, 52)
+        place = "/measurement/instrument/detection_system/objective/resolution"
+        assert file[place][0] == pytest.approx(0.5)
+    client.set(["binning=1x"])
+    ca.until(R + "PixelSize", lambda size: size == 0.5, timeout=40)
+    assert ca.get(R + "Center") == pytest.approx(26.25)
+
+
+def test_a_click_goes_there(streaming: dict[str, Any], client: LiveClient, ca: ChannelAccess) -> None:
+    until(
+        client, ca, lambda s: s["collection"]["binning"] == "1x" and s["reconstruction"]["projections"] > 60
+    )
+    ca.put(R + "ClickX", 2 * 52 + 30)
+    ca.put(R + "ClickY", 9)
+    ca.until(R + "OrthoY", lambda y: y == 30)
+    ca.until(R + "OrthoZ", lambda z: z == 9)
+
+
+def test_a_capture_is_copied(
+    streaming: dict[str, Any], client: LiveClient, ca: ChannelAccess, folder: Path
+) -> None:
+    client.set([f"remote_analysis_dir={folder}/analysis", "copy_to_analysis_dir=scp"])
+    path = Path(client.capture(5, 0, wait_s=40))
+    until(client, ca, lambda s: s["copies"]["copied"] == 1)
+    assert (folder / "analysis" / path.name).read_bytes() == path.read_bytes()
+    assert (folder / "analysis" / path.name).with_suffix(".config").exists()
+    with pytest.raises(TomoflyError, match="No copy has failed"):
+        client.copy()
+    with pytest.raises(TomoflyError, match=r"Remote|host"):
+        client.set(["remote_analysis_dir=-oProxyCommand=x:/data"])
+
+
 def test_a_second_program_of_the_prefix_is_refused(live: Server, serve: Serve, folder: Path) -> None:
     command = ("-m", "tomofly.cli", "live", "run", "--config", folder / "live.toml", "--headless")
     second = serve(*command, ready="already served")

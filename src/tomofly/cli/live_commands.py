@@ -115,6 +115,23 @@ def capture(
 
 
 @app.command()
+def copy(
+    file: Annotated[
+        str, typer.Argument(help="A captured file; default: all of which the copy failed", show_default=False)
+    ] = "",
+    config: ConfigOption = None,
+    scan: ScanOption = None,
+    stream: StreamOption = None,
+) -> None:
+    """Copy captured files to RemoteAnalysisDir once more."""
+    from tomofly.services.live import reached
+
+    with reached(config, scan, stream) as client:
+        client.copy(file)
+    tell("The copies have begun: `tomofly live status` shows them.")
+
+
+@app.command()
 def retake(
     kind: Annotated[Literal["dark", "flat"], typer.Argument(help="Which fields")],
     wait: WaitOption = False,

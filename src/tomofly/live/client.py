@@ -166,6 +166,17 @@ class LiveClient:
         """Put a value to any PV by its whole name. Raises TomoflyError where nobody takes it."""
         self._put(full_name, value)
 
+    def copy(self, file: str = "") -> None:
+        """Ask for a captured file to be copied once more, or all that failed. Raises TomoflyError."""
+        before = self._text("StreamNotice", stream=False)
+        self._put(self.prefixes[False] + "StreamCopyFile", np.frombuffer(file.encode() + b"\0", np.uint8), 5)
+        until = time.monotonic() + REFUSAL_S
+        while time.monotonic() < until:
+            notice = self._text("StreamNotice", stream=False)
+            if notice != before and ("captured file" in notice or "cop" in notice.lower()):
+                raise TomoflyError(notice)
+            time.sleep(LOOK_AGAIN_S)
+
     def retake(self, kind: str, wait_s: float | None = None) -> str:
         """Ask for dark or flat fields to be taken anew. Raises TomoflyError where that is refused."""
         return self._command(f"StreamRetake{kind.capitalize()}", wait_s, "StreamMessage")

@@ -129,6 +129,7 @@ class CaptureSettings(Section):
     folder: Path = Field(Path("captures"), description="Where they go, unless FilePath says otherwise")
     ring_gb: float = Field(2.0, ge=0, le=2000, description="Memory of the pre-trigger ring")
     minimum_free_gb: float = Field(5.0, ge=0, description="Free space that a capture must leave")
+    copy_limit_s: float = Field(3600.0, ge=1, le=864_000, description="Longest time of one file's copy")
 
 
 class ServiceSettings(Section):

@@ -34,6 +34,7 @@ def alerts(status: Document) -> list[Alert]:
         *_of_capture(status["capture"]),
         *_of_reconstruction(status["reconstruction"]),
         *_of_parts(status),
+        *_of_copies(status.get("copies", {})),
         *_of_writers(status),
     ]
     return sorted(found, key=lambda alert: alert.level != "problem")
@@ -131,6 +132,14 @@ def _of_parts(status: Document) -> list[Alert]:
         if trigger.get("trouble"):
             found.append(Alert("warning", f"Trigger {trigger['name']}: {trigger['trouble']}"))
     return found
+
+
+def _of_copies(copies: Document) -> list[Alert]:
+    failed = copies.get("failed", ())
+    if not failed:
+        return []
+    count = f"{len(failed)} captured files are" if len(failed) > 1 else f"{failed[0]['file']} is"
+    return [Alert("problem", f"{count} not copied: {failed[-1]['problem']}", "Then: tomofly live copy")]
 
 
 def _of_writers(status: Document) -> list[Alert]:

@@ -11,6 +11,8 @@ from tomofly.model.errors import BadInput
 
 SUFFIX = ".h5"
 PART = ".h5.part"
+CONFIGURATION = ".config"
+"""Of the settings beside a captured file."""
 _UNUSED_S = 600.0
 _USABLE = re.compile(r"[\w.+@-][\w.+@ -]{0,199}")
 

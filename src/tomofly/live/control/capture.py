@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from tomofly.live.capture.names import CONFIGURATION
 from tomofly.live.capture.request import CaptureRequest, CaptureState, CaptureTicket, Ending
 from tomofly.live.capture.service import CaptureService
 from tomofly.live.frames import Frame, FrameKind
@@ -18,7 +19,6 @@ from tomofly.model import BadInput, TomoflyError
 
 log = structlog.get_logger(__name__)
 
-CONFIGURATION = ".config"
 LOOK_S = 0.1
 RATE_FRAMES = 20
 
@@ -36,10 +36,11 @@ class CaptureControl:
     def __init__(
         self, values: PVValues, make: MakeService, default_folder: Path,
         message_elsewhere: Callable[[], str] = lambda: "Done",
-        groups: Sequence[PVValues] = (),
+        groups: Sequence[PVValues] = (), captured: Callable[[Path], object] | None = None,
     ) -> None:  # fmt: skip
+        """`captured` is told each file that is whole."""
         self.values, self._default = values, default_folder
-        self._elsewhere = message_elsewhere
+        self._elsewhere, self._captured = message_elsewhere, captured
         self._groups = groups or (values,)
         self._folder = self._wanted_folder()
         self._service = make(self._folder, values.text("FileName"))
@@ -184,6 +185,8 @@ class CaptureControl:
             values.set("StreamFileName", ticket.path.name)
             values.set("FullFileName", str(ticket.path))
             self._write_configuration(ticket.path)
+            if self._captured is not None:
+                self._captured(ticket.path)
         if ticket.ending is not Ending.COMPLETE:
             self.notice(f"Capture {ticket.path.name} ended early: {ticket.problem or ticket.ending}")
         values.set("StreamCaptureState", "Idle" if whole else "Failed")
