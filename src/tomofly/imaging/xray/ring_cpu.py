@@ -90,7 +90,13 @@ class CpuRing:
         """Give the sums as images (z, t), float32, one per line."""
         if not isinstance(sums, CpuSums):
             raise TypeError("sums of another backend")
-        return [from_blocks(one.astype(np.float32), self.shape.rows) for one in sums.of_lines]
+        images = [np.empty(0, np.float32)] * len(sums.of_lines)
+
+        def one(line: int) -> None:
+            images[line] = from_blocks(sums.of_lines[line].astype(np.float32), self.shape.rows)
+
+        for_each(one, len(images), self._threads)
+        return images
 
     def tilted(self, sums: PlaneSums) -> FloatArray:
         """Give the tilted plane of sums as an image (y, x), float32."""
