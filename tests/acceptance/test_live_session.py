@@ -72,7 +72,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBench]:
     quiet = [word for setting in QUIET for word in ("--set", setting)]
     with live_bench(folder, "se") as made:
         made.beamline("--size", f"{ROWS}x{COLUMNS}", "--centre", str(CENTRE), *quiet)
-        made.live(made.settings(more=f'TriggerArmed = "No"\n{TRIGGER}'))
+        small = 'backend = "cpu"\npreview = 32\npreview_s = 1.0'
+        made.live(made.settings(more=f'TriggerArmed = "No"\n{TRIGGER}', backend=small))
         yield made
 
 
@@ -118,6 +119,37 @@ def test_the_volume_of_a_capture_is_what_the_live_slices_show(
     difference, ratio = _likeness(live, batch)
     assert difference < 0.1
     assert ratio == pytest.approx(1, abs=0.02)
+
+
+def test_what_is_asked_for_at_a_terminal_is_done(bench: LiveBench, whole: Status) -> None:
+    def live(*words: str) -> str:
+        done = tomofly(bench.folder, "live", *words, "--config", bench.folder / "live.toml")
+        assert done.status == 0, done.err
+        return done.out
+
+    assert live("set", "ortho_z=9", "rot_x=30").split() == ["ortho_z=9", "rot_x=30.0"]
+    bench.watch(
+        f"{bench.stream}StreamReconX", lambda image: (_told(image)["idz"], _told(image)["RotX"]) == (9, 30)
+    )
+    live("set", f"ortho_z={ROWS // 2}", "rot_x=0")
+    path = Path(live("capture", "--frames", "12", "--pre", "8", "--wait").strip())
+    with h5py.File(path) as file:
+        assert np.all(np.diff(file["/defaults/NDArrayUniqueId"][()]) == 1)
+        assert len(file["/exchange/data"]) == 20
+    versions = bench.soon()["fields"]["dark"]["version"]
+    live("retake", "dark", "--wait")
+    status = json.loads(live("status", "--json"))
+    assert status["collection"]["phase"] == "Streaming"
+    assert bench.soon()["fields"]["dark"]["version"] == versions + 1
+    assert "Streaming" in live("status")
+
+
+def test_a_small_volume_is_shown_too(bench: LiveBench, whole: Status) -> None:
+    def is_a_volume(image: Any) -> bool:
+        depth, height, width = np.asarray(image).shape if np.asarray(image).ndim == 3 else (0, 0, 0)
+        return depth < height == width == 32
+
+    bench.watch(f"{bench.stream}StreamReconVolume", is_a_volume)
 
 
 def test_another_program_is_told_dark_flat_and_angles(bench: LiveBench, whole: Status) -> None:
