@@ -40,6 +40,8 @@ def warm_up(room: Room) -> float:
             for number in range(3 * BATCH):
                 live.put(_frame(number, kind))
             live.drain(_PATIENCE_S)
+            if live.latest is None:  # it cannot reconstruct at all, which the status will say
+                break
             live.set(filter="parzen", ortho_z=3)
             live.wait(lambda output: output.parameters.filter == "parzen", _PATIENCE_S)
     taken = time.monotonic() - begun
