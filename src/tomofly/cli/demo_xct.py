@@ -24,7 +24,6 @@ SETTINGS = """\
 [camera]
 prefix = "2bmSP2:"
 image = "2bmSP2:Pva1:Image"
-roi = "2bmSP2:ROI1:"
 optics = "2bmb:MCTOptics:"
 period = "2bmSP2:cam1:AcquirePeriod"
 
