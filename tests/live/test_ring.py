@@ -108,6 +108,14 @@ def test_angles_that_moved_on_as_a_whole_keep_their_number() -> None:
     assert numbers(ring) == list(range(1260, 1440))
 
 
+def test_cells_become_narrower_where_the_steps_do() -> None:
+    ring = AngularRing(1000, 4, 0.5)
+    run(ring, np.arange(90) * 6.0)
+    assert len(ring) == 30
+    run(ring, np.arange(180) * 3.0, first=90)
+    assert len(ring) == 60
+
+
 def test_projections_without_an_angle_are_refused() -> None:
     with pytest.raises(ValueError, match="without an angle"):
         AngularRing(4, 2, 0.5).place(float("nan"), 0)

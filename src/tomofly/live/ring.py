@@ -105,8 +105,7 @@ class AngularRing:
         here = self._cells.setdefault(cell, [])
         replaced = min(here, key=lambda entry: entry.order) if len(here) >= self.layers else None
         crowding = self._crowds(angle_deg, replaced)
-        # Angles that moved on as a whole, as after a change of rate, push out others once.
-        self._crowded.append(crowding and replaced is not None and replaced.crowding)
+        self._crowded.append(crowding and replaced is not None and self._is_no_move(replaced))
         if replaced is None and len(self._entries) >= self._capacity:
             replaced = min(self._entries.values(), key=lambda entry: entry.order)
         if replaced is not None:
@@ -189,6 +188,11 @@ class AngularRing:
         off = abs(angle_deg - replaced.angle_deg) % HALF_TURN_DEG
         other = min(off, HALF_TURN_DEG - off) > _OTHER_ANGLE * self._step
         return other and self._order - replaced.order < self.layers * HALF_TURN_DEG / self._step
+
+    def _is_no_move(self, replaced: Entry) -> bool:
+        """Tell whether a cell is too wide: angles that moved on as a whole push out old ones, and once."""
+        young = self._order - replaced.order < self.layers * HALF_TURN_DEG / self._step / 2
+        return young or replaced.crowding
 
     def _refine(self) -> None:
         """Halve the cells where angles lie closer than they are wide, as interlaced ones do."""
