@@ -29,6 +29,8 @@ status = "{name}:A_shutter:status"
 memory_gb = 0.1
 threads = 1
 backend = "{backend}"
+preview = 16
+preview_s = 0.5
 [capture]
 ring_gb = 0.02
 minimum_free_gb = 0.01

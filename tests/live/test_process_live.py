@@ -141,6 +141,17 @@ def test_binning_is_of_what_is_streamed_and_captures_stay_whole(
     assert ca.get(R + "Center") == pytest.approx(26.25)
 
 
+def test_a_small_volume_is_shown(streaming: dict[str, Any], client: LiveClient, ca: ChannelAccess) -> None:
+    def volume_shown() -> np.ndarray[Any, Any]:
+        return np.asarray(client.get("StreamReconVolume", stream=True))
+
+    shown = until(client, ca, lambda _: volume_shown().shape[1:] == (17, 17))  # 52 columns by 3
+    volume = volume_shown()
+    assert np.isfinite(volume).all()
+    assert np.abs(volume).max() > 0
+    assert shown["reconstruction"]["published"] > 0
+
+
 def test_a_click_goes_there(streaming: dict[str, Any], client: LiveClient, ca: ChannelAccess) -> None:
     until(
         client, ca, lambda s: s["collection"]["binning"] == "1x" and s["reconstruction"]["projections"] > 60
