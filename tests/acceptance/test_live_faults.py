@@ -39,7 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBench]:
 @pytest.fixture(scope="module")
 def streaming(bench: LiveBench) -> Status:
     """Projections come, before any dark or flat was taken."""
-    bench.start("dark_field_mode=None", "flat_field_mode=None")
+    bench.start("dark_field_mode=None", "flat_field_mode=None", "step=3")
     return bench.until(lambda s: s["reconstruction"]["losses"].get("no_fields", 0) > 10)
 
 
@@ -61,7 +61,7 @@ def test_without_dark_and_flat_nothing_is_made_up_and_the_status_says_what_to_do
     assert "tomofly live retake flat" in {alert["do"] for alert in streaming["alerts"]}
     bench.client.retake("dark", wait_s=40)
     bench.client.retake("flat", wait_s=40)
-    whole = bench.until(lambda s: _slices(s, 60))
+    whole = bench.until(lambda s: _slices(s, 50))
     assert "dark field" not in warnings_of(whole)
 
 
@@ -71,7 +71,7 @@ def whole(bench: LiveBench, streaming: Status) -> Status:
     for kind in ("dark", "flat"):
         if not bench.client.status()["fields"][kind]["version"]:
             bench.client.retake(kind, wait_s=40)
-    return bench.until(lambda s: _slices(s, 60))
+    return bench.until(lambda s: _slices(s, 50))
 
 
 def test_ids_of_16_bits_wrap_and_every_frame_is_accounted_for(bench: LiveBench, whole: Status) -> None:
@@ -171,7 +171,7 @@ def test_another_type_needs_dark_and_flat_of_its_own(bench: LiveBench, whole: St
 def _middle_of_a_new_half_turn(bench: LiveBench) -> float:
     """Give the mean in the middle of the level slice, 1/px, of projections that all are yet to come."""
     before = bench.soon()["frames"]["received"]
-    bench.until(lambda s: s["frames"]["received"] > before + 200 and s["reconstruction"]["projections"] > 150)
+    bench.until(lambda s: s["frames"]["received"] > before + 70 and s["reconstruction"]["projections"] > 50)
     image = bench.pva.get(bench.stream + "StreamReconZ", timeout=20)
     return float(np.asarray(image)[20:32, 20:32].mean())
 
@@ -194,10 +194,11 @@ def test_another_size_begins_anew_and_the_old_fields_come_back_with_the_old_size
 def test_another_rate_is_followed(bench: LiveBench, whole: Status) -> None:
     bench.put("SP:cam1:FrameRate", 20)
     bench.until(lambda s: abs(s["camera"]["frames_per_s"] - 20) < 2)
-    status = bench.until(lambda s: _slices(s, 60))
+    slow = bench.until(lambda s: 25 < s["reconstruction"]["projections"] < 40)
+    assert slow["reconstruction"]["coverage_percent"] > 95
     bench.put("SP:cam1:FrameRate", 40)
-    assert bench.until(lambda s: abs(s["camera"]["frames_per_s"] - 40) < 4)
-    assert status["frames"]["restarts"] == 0
+    bench.until(lambda s: abs(s["camera"]["frames_per_s"] - 40) < 4)
+    assert bench.until(lambda s: _slices(s, 50))["frames"]["restarts"] == slow["frames"]["restarts"] == 0
 
 
 @pytest.fixture
@@ -261,7 +262,7 @@ def test_kill_9_in_the_middle_of_a_capture_leaves_a_whole_file_and_a_line_in_the
     (left,) = set(captures.glob("*")) - before
     assert left.suffix == ".part"
     bench.program = bench.live(bench.folder / "live.toml")
-    bench.until(lambda s: _slices(s, 60))
+    bench.until(lambda s: _slices(s, 50))
     lines = [line for line in log_events(bench.folder) if line["event"] == "a killed capture is recovered"]
     (path,) = set(captures.glob("*.h5")) - before
     assert [line["file"] for line in lines] == [path.name]
@@ -389,7 +390,7 @@ def test_a_server_that_is_gone_while_its_camera_goes_on_is_found_again(
     elsewhere.camera.close()
     gone = _bare(bench, lambda s: not s["camera"]["connected"])
     assert f"{CHANNEL} is not there" in warnings_of(gone)
-    _bare(bench, lambda s: s["time"] > gone["time"] + 5)
+    _bare(bench, lambda s: s["time"] > gone["time"] + 4)
     elsewhere.restart()
     _bare(bench, lambda s: s["camera"]["connected"] or elsewhere.send(range(400, 401)))
     elsewhere.send(range(401, 411))
