@@ -162,6 +162,26 @@ def test_each_lens_has_its_centre_also_after_a_restart(bench: OnBench, tmp_path:
     bench(test)
 
 
+def test_a_lens_remembers_its_centre_whatever_the_binning(bench: OnBench, tmp_path: Path) -> None:
+    async def test(made: Bench) -> None:
+        values = made.values
+        await made.came(slices())
+        values.take("PixelSize", 0.5)
+        values.take("Center", 14.0)
+        made.control.lens(1)
+        await made.came(slices(ROWS // 2, COLUMNS // 2))
+        values.take("Center", 3.0)
+        made.control.lens(0)
+        assert values["Center"] == pytest.approx(14.5 / 2 - 0.5)
+        assert values["PixelSize"] == 1.0
+        unbinned = Bench(tmp_path)
+        unbinned.control.lens(1)
+        assert unbinned.values["Center"] == pytest.approx(3.5 * 2 - 0.5)
+        assert unbinned.values["PixelSize"] == 0.5
+
+    bench(test)
+
+
 def test_a_certain_centre_is_taken_over_on_wish(bench: OnBench) -> None:
     async def test(made: Bench) -> None:
         values = made.values
