@@ -1,10 +1,10 @@
 """The whole live program on frames of a third-party source: losses, outputs per second, latency.
 
 The source is ``pvapy-ad-sim-server`` (see pva_intake.py); dark, flat and angles are broadcast in the
-structures of tomoScanStream by this script, which also looks at the three slices as a viewer does. The program
-runs as users run it, in a process of its own, on as many cores as there are, together with source and viewer.
-Figures are taken from its status, once a second; the first seconds, in which the ring fills, are left out of
-rates and latencies. Processor time is that of the program.
+structures of tomoScanStream by this script, which also looks at the three slices as a viewer does. The
+program runs as users run it, in a process of its own, on as many cores as there are, together with source and
+viewer. Figures are taken from its status, once a second; the first seconds, in which the ring fills, are left
+out of rates and latencies. Processor time is that of the program.
 
     python benchmarks/live_stream.py --simulator /path/to/pvapy-ad-sim-server --seconds 300
     python benchmarks/live_stream.py --simulator ... --seconds 60 --rate 50
