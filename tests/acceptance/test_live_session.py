@@ -72,8 +72,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBench]:
     quiet = [word for setting in QUIET for word in ("--set", setting)]
     with live_bench(folder, "se") as made:
         made.beamline("--size", f"{ROWS}x{COLUMNS}", "--centre", str(CENTRE), *quiet)
-        small = 'backend = "cpu"\npreview = 32\npreview_s = 1.0'
-        made.live(made.settings(more=f'TriggerArmed = "No"\n{TRIGGER}', backend=small))
+        made.live(made.settings(more=f'TriggerArmed = "No"\n{TRIGGER}'))
         yield made
 
 
@@ -147,7 +146,7 @@ def test_what_is_asked_for_at_a_terminal_is_done(bench: LiveBench, whole: Status
 def test_a_small_volume_is_shown_too(bench: LiveBench, whole: Status) -> None:
     def is_a_volume(image: Any) -> bool:
         depth, height, width = np.asarray(image).shape if np.asarray(image).ndim == 3 else (0, 0, 0)
-        return depth < height == width == 32
+        return depth < height == width == 16
 
     bench.watch(f"{bench.stream}StreamReconVolume", is_a_volume)
 
