@@ -268,6 +268,17 @@ def test_abort_in_any_phase_ends_safely() -> None:
         assert bench.sample_is_in()
 
 
+def test_a_step_of_nothing_is_refused_in_words() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.put("RotationStep", 0.0)
+        bench.put("StartScan", 1)
+        await bench.at(Phase.FAULT)
+
+    bench = on_bench(scenario)
+    assert any("RotationStep is 0" in text for text in bench.notices)
+    assert bench.is_safe()
+
+
 def test_exposure_and_step_change_while_turning() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.streaming()

@@ -93,6 +93,7 @@ class Procedures:
     async def start(self) -> None:
         """From standing to streaming. Raises DeviceFault."""
         devices = self.devices()
+        self._require_step()
         self.label(FrameKind.PROJECTION, ready=False)
         await self._wait_for_beam()
         self._frame_s = await devices.camera.set_exposure(self.values.number("ExposureTime"))
@@ -109,6 +110,13 @@ class Procedures:
         await self.sample(out=False)
         await self.begin_turning()
         self.teller.phase(Phase.STREAMING)
+
+    def _require_step(self) -> None:
+        """Refuse to turn by nothing, which would also be a division by nothing. Raises DeviceFault."""
+        if self.values.number("RotationStep") == 0:
+            raise DeviceFault(
+                "RotationStep is 0: the sample would not turn", "Set the angle between projections"
+            )
 
     def _wanted(self, field: str, when: str) -> bool:
         mode = self.values.text(f"{field}FieldMode")
@@ -359,6 +367,7 @@ class Procedures:
 
         Raises DeviceFault.
         """
+        self._require_step()
         devices = self.devices()
         if self._legs is not None:
             await self._until_turning_point()
