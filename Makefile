@@ -108,7 +108,7 @@ check: $(VENV)/.ready-dev ## Style, types and layers alone
 
 .PHONY: test
 test: $(VENV)/.ready-dev system-packages check ## All checks and the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
 
 .PHONY: docs
 docs: $(VENV)/.ready-dev ## The documentation as HTML, in docs/_build/html

@@ -22,6 +22,18 @@ sys.path.insert(0, EXAMPLE_PACKAGE)
 os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (EXAMPLE_PACKAGE, os.environ.get("PYTHONPATH")) if p)
 
 
+EPICS_TESTS = ("tests/live/", "tests/simulate/test_beamline", "tests/acceptance/test_live_")
+"""Cameras of these keep to the clock: two of them at a time on two cores would not."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together, and those of EPICS one after the other, where several run at once."""
+    for item in items:
+        place = item.path.relative_to(REPOSITORY).as_posix()
+        epics = place.startswith(EPICS_TESTS) or place.endswith("test_demo_xct.py")
+        item.add_marker(pytest.mark.xdist_group("epics" if epics else place))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of third-party data; the test is skipped where there is none."""

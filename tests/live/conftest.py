@@ -16,6 +16,7 @@ import pytest
 from p4p.client.thread import Context
 
 from tests.conftest import REPOSITORY
+from tests.simulate.beamline_process import keep_in_time
 
 CA_SERVERS = 12
 START_S = 40.0
@@ -161,6 +162,7 @@ class Server:
             env=environment, cwd=REPOSITORY, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
+        keep_in_time(self.process.pid)
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
