@@ -27,7 +27,7 @@ EPICS_TESTS = ("tests/live/", "tests/simulate/test_beamline", "tests/acceptance/
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, and those of EPICS one after the other, where several run at once."""
+    """Keep the tests of a file together, and those of EPICS one after the other."""
     for item in items:
         place = item.path.relative_to(REPOSITORY).as_posix()
         epics = place.startswith(EPICS_TESTS) or place.endswith("test_demo_xct.py")
