@@ -108,7 +108,11 @@ check: $(VENV)/.ready-dev ## Style, types and layers alone
 
 .PHONY: test
 test: $(VENV)/.ready-dev system-packages check ## All checks and the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
+	@failed=0; \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not epics" $(PYTEST_OPTIONS) || failed=1; \
+	echo "And now the tests that keep to the clock"; \
+	$(BIN)/python -m pytest -m epics $(PYTEST_OPTIONS) || failed=1; \
+	exit $$failed
 
 .PHONY: docs
 docs: $(VENV)/.ready-dev ## The documentation as HTML, in docs/_build/html

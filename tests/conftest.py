@@ -23,15 +23,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (EXAMPLE_PACKAGE, os.envir
 
 
 EPICS_TESTS = ("tests/live/", "tests/simulate/test_beamline", "tests/acceptance/test_live_")
-"""Cameras of these keep to the clock: two of them at a time on two cores would not."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, and those of EPICS one after the other."""
+    """Mark the tests of EPICS, whose cameras keep to the clock; keep those of a file together elsewhere."""
     for item in items:
         place = item.path.relative_to(REPOSITORY).as_posix()
-        epics = place.startswith(EPICS_TESTS) or place.endswith("test_demo_xct.py")
-        item.add_marker(pytest.mark.xdist_group("epics" if epics else place))
+        item.add_marker(pytest.mark.xdist_group(place))
+        if place.startswith(EPICS_TESTS) or place.endswith("test_demo_xct.py"):
+            item.add_marker(pytest.mark.epics)
 
 
 @pytest.fixture(scope="session")
