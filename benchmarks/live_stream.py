@@ -13,7 +13,6 @@ out of rates and latencies. Processor time is that of the program.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from p4p.client.thread import Context
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
-from pva_intake import CHANNEL, START_S, loopback, simulator
+from pva_intake import CHANNEL, START_S, loopback, simulator, source_parser, what_was_sent
 
 PREFIX = "benchmark:TomoScanStream:"
 STEP_DEG = 0.2
@@ -147,22 +146,12 @@ def measured(said: list[dict[str, Any]], settling_s: float) -> Mapping[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--simulator", default=shutil.which("pvapy-ad-sim-server"))
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=100)
-    parser.add_argument("--width", type=int, default=1024)
-    parser.add_argument("--height", type=int, default=1024)
-    parser.add_argument("--dtype", default="uint16")
+    parser = source_parser(__doc__)
     parser.add_argument("--memory-gb", type=float, default=6.0, help="of the ring of filtered projections")
     parser.add_argument("--ring-gb", type=float, default=1.0, help="of the ring of raw frames")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--settling", type=float, default=15.0, help="first seconds, left out")
     options = parser.parse_args()
-    if not options.simulator:
-        parser.error("no pvapy-ad-sim-server found: install pvapy, or name it with --simulator")
     os.environ.update(loopback())
     with tempfile.TemporaryDirectory() as folder, broadcast(options):
         program = Program(Path(folder), options)
@@ -177,9 +166,8 @@ def main() -> None:
         finally:
             program.end()
         found = measured(program.said, options.settling)
-    given = {name: getattr(options, name) for name in ("width", "height", "dtype", "rate", "seconds")}
     report = {
-        **given,
+        **what_was_sent(options),
         "load": os.getloadavg()[0],
         "source_status": source.returncode,
         "pictures_seen": viewer.pictures,

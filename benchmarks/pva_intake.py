@@ -112,25 +112,36 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             source.wait(10)
 
 
-def main() -> None:
+def source_parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that say what the source sends; without a simulator there is nothing to parse."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--simulator", default=shutil.which("pvapy-ad-sim-server"))
+    found = shutil.which("pvapy-ad-sim-server")
+    parser.add_argument(
+        "--simulator", default=found, required=found is None, help="pvapy-ad-sim-server, of the package pvapy"
+    )
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--dtype", default="uint16")
+    return parser
+
+
+def what_was_sent(options: argparse.Namespace) -> dict[str, Any]:
+    """What the source was asked for, for the report."""
+    return {name: getattr(options, name) for name in ("width", "height", "dtype", "rate", "seconds")}
+
+
+def main() -> None:
+    parser = source_parser(__doc__)
     parser.add_argument("--capture", type=int, default=0, help="frames to write meanwhile")
     options = parser.parse_args()
-    if not options.simulator:
-        parser.error("no pvapy-ad-sim-server found: install pvapy, or name it with --simulator")
     os.environ.update(loopback())
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options, Path(folder))
-    shape = {name: getattr(options, name) for name in ("width", "height", "dtype", "rate", "seconds")}
-    print(json.dumps({**shape, "load": os.getloadavg()[0], **found}, indent=1))
+    print(json.dumps({**what_was_sent(options), "load": os.getloadavg()[0], **found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ TILTING_PIXEL_ANGSTROM, TILTING_FRAMES = 8.0, 2
 """Small tilts, few of them, for a short demonstration; the reported axis is off, the slab inclined."""
 
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Lines instead of the live view")]
+DetectorOption = Annotated[str, typer.Option(help="Pixels, height x width")]
+PaceOption = Annotated[float, typer.Option(min=0, help="Seconds from one exposure to the next")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from this")]
 
 
@@ -35,8 +37,8 @@ def group() -> None:
 @app.command()
 def spa(
     items: Annotated[int, typer.Option(min=1, help="Movies to take")] = 6,
-    detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "1024x1024",
-    pace: Annotated[float, typer.Option(min=0, help="Seconds from one movie to the next")] = 4.0,
+    detector: DetectorOption = "1024x1024",
+    pace: PaceOption = 4.0,
     seed: SeedOption = 0,
     out: OutOption = None,
     set_: SetOption = None,
@@ -50,10 +52,9 @@ def spa(
     folder = new_folder(out)
     movies = folder / "microscope"
     numbers = {"items": items, "pace": pace, "detector": detector, "frames": FRAMES, "seed": seed}
-    taking = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     show = _Show(home, folder, "spa", headless or json, json)
-    status = show.run(["spa", "--out", str(movies), *taking], items, [*_spa_settings(movies, detector, seed),
-                                                                      *(set_ or ())])  # fmt: skip
+    settings = [*_spa_settings(movies, detector, seed), *(set_ or ())]
+    status = show.run(["spa", "--out", str(movies), *_as_options(numbers)], items, settings)
     if not json:
         show.say_where_to_look(
             f"{folder}/motion/*.webp, {folder}/ctf/*.webp, {folder}/picks/*.webp",
@@ -65,8 +66,8 @@ def spa(
 @app.command()
 def tomo(
     items: Annotated[int, typer.Option(min=1, help="Tilt series to take")] = 2,
-    detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "400x448",
-    pace: Annotated[float, typer.Option(min=0, help="Seconds from one tilt to the next")] = 2.0,
+    detector: DetectorOption = "400x448",
+    pace: PaceOption = 2.0,
     seed: SeedOption = 0,
     out: OutOption = None,
     set_: SetOption = None,
@@ -86,8 +87,7 @@ def tomo(
         "items": items, "pace": pace, "detector": detector, "pixel": TILTING_PIXEL_ANGSTROM,
         "frames": TILTING_FRAMES, "seed": seed,
     }  # fmt: skip
-    taking = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
-    taking += [word for fact in facts for word in ("--set", fact)]
+    taking = [*_as_options(numbers), *(word for fact in facts for word in ("--set", fact))]
     show = _Show(home, folder, "tomo", headless or json, json)
     count = items * len(microscope.nominal_tilts_deg)
     lines = [*_tomo_settings(tilts, microscope), *(set_ or ())]
@@ -127,6 +127,11 @@ def xct(
         write_line(f"Volume:   {folder}/session/volume; pictures: {folder}/session/volume/*.webp")
         write_line(f"Journal:  {folder}/triggers/decisions.jsonl, with the picture that started the capture")
     raise typer.Exit(status)
+
+
+def _as_options(values: dict[str, Any]) -> list[str]:
+    """Give values as the words of a command line."""
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
 
 
 class _Show:
