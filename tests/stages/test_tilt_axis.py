@@ -105,6 +105,8 @@ def test_a_series_is_looked_at_and_aligned_with_its_errors(tmp_path: Path, scene
     )
     assert 0 < found.metrics["residual_angstrom"] < 12.0
     assert found.metrics["leave_one_out_angstrom"] > 0
+    like = [found.metrics[f"ncc_{angle}"] for angle in (0, 20, 40)]
+    assert all(0 < value < 1 for value in like)
     for values in (record.shift_error_px, record.residual_angstrom):
         assert len(values) == len(TILTS) and np.isfinite(values).all()
     assert {"shifts", "residuals"} <= set(found.products)

@@ -66,6 +66,42 @@ def test_films_show_the_slices_of_the_specimen_and_the_tilts(made: Outcome) -> N
     assert all(made.products[name].stat().st_size < 1_500_000 for name in ("slices", "tilts", "sections"))
 
 
+def test_gold_is_erased_where_that_is_asked_for(tmp_path: Path) -> None:
+    beaded = simulated(
+        detector_yx_px=(184, 220), tilt_step_deg=8.0, tilt_range_deg=(-56.0, 56.0), gold_beads=8
+    )
+    at_beads = {}
+    for erased in (0.0, 100.0):
+        bench = SeriesBench(tmp_path / f"{erased:g}", beaded, thickness_angstrom=1500.0)
+        outcome = bench.run(tomogram.STAGE, erase_gold_angstrom=erased)
+        volume, voxel = read_image(outcome.products["tomogram"])
+        places = np.rint(beaded.gold_xyz_angstrom[:, ::-1] / voxel).astype(int) + np.array(volume.shape) // 2
+        inside = ((places > 8) & (places < np.array(volume.shape) - 8)).all(axis=1)
+        assert inside.sum() >= 2
+        at_beads[erased] = np.median(volume[tuple(places[inside].T)]) / np.median(np.abs(volume))
+        assert read_tomogram_record(outcome.products["record"]).gold_erased_angstrom == erased
+    assert at_beads[0.0] < -10, "gold is dark"
+    assert abs(at_beads[100.0]) < 0.3 * abs(at_beads[0.0])
+
+
+def test_the_sirt_like_filter_is_softer_than_the_exact_one(
+    tmp_path: Path, series: SimulatedSeries, made: Outcome
+) -> None:
+    bench = SeriesBench(tmp_path, series, thickness_angstrom=1500.0)
+    outcome = bench.run(tomogram.STAGE, filtering="sirt-like", iterations=5)
+    with mrcfile.open(outcome.products["tomogram"]) as volume:
+        assert "sirt-like" in volume.get_labels()[1]
+        soft = volume.data[98].copy()
+    sharp = read_image(made.products["tomogram"])[0][98]
+
+    def fine_share(image: np.ndarray) -> float:
+        power = np.abs(np.fft.rfft2(image)) ** 2
+        y, x = np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])
+        return float(power[np.hypot(y, x) > 0.25].sum() / power.sum())
+
+    assert fine_share(soft) < 0.95 * fine_share(sharp)
+
+
 def test_halves_are_half_as_good_and_tell_the_resolution(tmp_path: Path, series: SimulatedSeries) -> None:
     bench = SeriesBench(tmp_path, series, with_halves=True, thickness_angstrom=1500.0)
     outcome = bench.run(tomogram.STAGE, halves=True, float16=True, binning=1.6)
