@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import Logger
@@ -23,6 +23,9 @@ CHUNK_BYTES = 4 << 20
 
 CHECKPOINT_BYTES = 64 << 20
 """Written to the disk and noted, so that a copy which was cut off goes on from there."""
+
+Look = Callable[[], object]
+"""Called between chunks; what it raises ends the copy, which can go on later."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -41,7 +44,13 @@ class Copied:
     source: Spent
 
 
-def copy_verified(source: Path, target: Path, partial: Path, log: Logger, *, verify: bool = True) -> Copied:
+def _no_look() -> None:
+    """Let the copy go on."""
+
+
+def copy_verified(
+    source: Path, target: Path, partial: Path, log: Logger, *, verify: bool = True, look: Look = _no_look
+) -> Copied:
     """Copy ``source`` to ``target`` through ``partial``, which must be on the disk of ``target``.
 
     The copy is flushed to the disk, read again from there and compared by checksum (``verify``), and
@@ -58,18 +67,18 @@ def copy_verified(source: Path, target: Path, partial: Path, log: Logger, *, ver
         with reading(source):
             before = os.fstat(opened.fileno())
         begun = time.perf_counter()
-        digest, resumed = _continue_from(descriptor, sums, before)
+        digest, resumed = _continue_from(descriptor, sums, before, look)
         if resumed:
             log.info("%s: going on after %d of %d bytes", source.name, resumed, before.st_size)
         with sums.open("a", encoding="ascii") as notes:
-            for done in _pump(opened, source, descriptor, digest, resumed):
+            for done in _pump(opened, source, descriptor, digest, resumed, look):
                 notes.write(f"{done} {digest.hexdigest()}\n")
                 notes.flush()
         os.fsync(descriptor)
         seconds = time.perf_counter() - begun
         _require_unchanged(source, opened, before, os.fstat(descriptor).st_size)
         if verify:
-            _require_same(descriptor, digest.hexdigest(), source, partial, sums)
+            _require_same(descriptor, digest.hexdigest(), source, partial, sums, look)
         os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
         partial.replace(target)
         sums.unlink(missing_ok=True)
@@ -77,11 +86,11 @@ def copy_verified(source: Path, target: Path, partial: Path, log: Logger, *, ver
     return Copied(digest.hexdigest(), before.st_size, resumed, seconds, copied)
 
 
-def checksum(path: Path) -> str:
+def checksum(path: Path, look: Look = _no_look) -> str:
     """Give the xxh3-128 checksum of a file."""
     digest = xxhash.xxh3_128()
     with path.open("rb") as opened:
-        _hash_range(opened.fileno(), digest, 0, os.fstat(opened.fileno()).st_size)
+        _hash_range(opened.fileno(), digest, 0, os.fstat(opened.fileno()).st_size, look)
     return digest.hexdigest()
 
 
@@ -139,7 +148,9 @@ def _lock(descriptor: int, partial: Path, log: Logger) -> None:
         log.warning("%s: this file system has no locks; copying without", partial.name)
 
 
-def _continue_from(descriptor: int, sums: Path, source: os.stat_result) -> tuple["xxhash.xxh3_128", int]:
+def _continue_from(
+    descriptor: int, sums: Path, source: os.stat_result, look: Look
+) -> tuple["xxhash.xxh3_128", int]:
     """Find how much of a partial copy is right, cut off the rest, and give the checksum up to there."""
     title = f"{source.st_size}:{source.st_mtime_ns}"
     good, done, kept = xxhash.xxh3_128(), 0, [title]
@@ -147,7 +158,7 @@ def _continue_from(descriptor: int, sums: Path, source: os.stat_result) -> tuple
         if not done < end <= source.st_size:
             break
         digest = good.copy()
-        if _hash_range(descriptor, digest, done, end) != end or digest.hexdigest() != expected:
+        if _hash_range(descriptor, digest, done, end, look) != end or digest.hexdigest() != expected:
             break
         good, done = digest, end
         kept.append(f"{end} {expected}")
@@ -169,7 +180,7 @@ def _noted(sums: Path, title: str) -> list[tuple[int, str]]:
 
 
 def _pump(
-    opened: BinaryIO, source: Path, descriptor: int, digest: "xxhash.xxh3_128", start: int
+    opened: BinaryIO, source: Path, descriptor: int, digest: "xxhash.xxh3_128", start: int, look: Look
 ) -> Iterator[int]:
     """Copy from ``start`` to the end; give the position at each checkpoint, when it is on the disk."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
@@ -177,6 +188,7 @@ def _pump(
     with reading(source):
         opened.seek(start)
     while True:
+        look()
         with reading(source):
             count = opened.readinto(buffer)  # type: ignore[attr-defined]
         if not count:
@@ -203,11 +215,13 @@ def _require_unchanged(source: Path, opened: BinaryIO, before: os.stat_result, c
         raise TomoflyError(f"{source} changed while it was copied", "It is copied again when it is whole")
 
 
-def _require_same(descriptor: int, expected: str, source: Path, partial: Path, sums: Path) -> None:
+def _require_same(
+    descriptor: int, expected: str, source: Path, partial: Path, sums: Path, look: Look
+) -> None:
     """Read the copy again, from the disk where the system lets us, and compare. A bad copy is deleted."""
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     digest = xxhash.xxh3_128()
-    _hash_range(descriptor, digest, 0, os.fstat(descriptor).st_size)
+    _hash_range(descriptor, digest, 0, os.fstat(descriptor).st_size, look)
     if digest.hexdigest() == expected:
         return
     partial.unlink()
@@ -218,9 +232,10 @@ def _require_same(descriptor: int, expected: str, source: Path, partial: Path, s
     )
 
 
-def _hash_range(descriptor: int, digest: "xxhash.xxh3_128", start: int, end: int) -> int:
+def _hash_range(descriptor: int, digest: "xxhash.xxh3_128", start: int, end: int, look: Look) -> int:
     """Add the bytes from ``start`` to ``end`` to the checksum; give where they stopped."""
     while start < end:
+        look()
         part = os.pread(descriptor, min(CHUNK_BYTES, end - start), start)
         if not part:
             break

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomofly.live.capture import copying
 from tomofly.live.capture.copy_queue import ENDED, Copy, CopyQueue
-from tomofly.live.capture.copying import command, copy_capture, copy_verified, parse_target, run
+from tomofly.live.capture.copying import command, copy_capture, copy_into, parse_target, run
 from tomofly.live.control.copying import CopyControl
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.values import PVValues
 from tomofly.live.status import _of_copies
 from tomofly.model import BadInput
+from tomofly.stages import verified_copy
 
 SECONDS = 20
 BYTES = os.urandom(300_001)
@@ -24,7 +24,8 @@ BYTES = os.urandom(300_001)
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "_BLOCK_BYTES", 65_536)
+    monkeypatch.setattr(verified_copy, "CHUNK_BYTES", 65_536)
+    monkeypatch.setattr(verified_copy, "CHECKPOINT_BYTES", 65_536)
 
 
 @pytest.fixture
@@ -98,31 +99,31 @@ def test_a_copy_is_equal_and_appears_when_it_is_whole(capture: Path, tmp_path: P
 def test_a_copy_that_was_cut_off_goes_on_where_it_agrees(capture: Path, tmp_path: Path) -> None:
     looked = iter(["", "", "cut off"])
     with pytest.raises(OSError, match="cut off"):
-        copy_verified(capture, tmp_path, lambda: next(looked))
+        copy_into(capture, tmp_path, lambda: next(looked))
     part = tmp_path / ".scan_001.h5.copying"
     assert part.read_bytes() == BYTES[: 2 * 65_536]
     spoiled = bytearray(part.read_bytes() + bytes(400_000))
     spoiled[70_000] ^= 1
     part.write_bytes(spoiled)  # and what is wrong in it is put right
-    assert copy_verified(capture, tmp_path).read_bytes() == BYTES
+    assert copy_into(capture, tmp_path).read_bytes() == BYTES
     assert not part.exists()
 
 
 def test_another_file_of_the_name_is_left_alone(capture: Path, tmp_path: Path) -> None:
     (tmp_path / capture.name).write_text("another")
     with pytest.raises(BadInput, match="another file"):
-        copy_verified(capture, tmp_path)
+        copy_into(capture, tmp_path)
     assert (tmp_path / capture.name).read_text() == "another"
     with pytest.raises(BadInput, match="already"):
-        copy_verified(capture, capture.parent)
+        copy_into(capture, capture.parent)
 
 
 def test_a_disk_that_spoils_data_is_found_out(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "_digest", lambda *_: b"")
-    with pytest.raises(OSError, match="is not what was written"):
-        copy_verified(capture, tmp_path)
+    monkeypatch.setattr(verified_copy, "_hash_range", lambda _, digest, *more: digest.update(b"else"))
+    with pytest.raises(OSError, match="differs from what was read"):
+        copy_into(capture, tmp_path)
     assert list(tmp_path.glob("*scan*")) == []
 
 

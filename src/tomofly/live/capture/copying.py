@@ -1,7 +1,5 @@
 """Copies of captured files on another disk or another computer: how one file gets there."""
 
-import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -9,12 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+
+import structlog
 
 from tomofly.live.capture.names import CONFIGURATION
-from tomofly.model import BadInput
+from tomofly.model import BadInput, TomoflyError
+from tomofly.stages.verified_copy import Look, checksum, copy_verified
 
-_BLOCK_BYTES = 4 << 20
+log = structlog.get_logger(__name__)
+
 _LOOK_S = 0.2
 _ENDING_S = 5.0
 _REASON_LENGTH = 200
@@ -94,7 +95,7 @@ def copy_capture(method: str, capture: Path, target: Target, limit_s: float, giv
     # One level at most: a disk that is not mounted must not be taken for its empty folder.
     folder.mkdir(exist_ok=True)
     for file in files:
-        copy_verified(file, folder, stop)
+        copy_into(file, folder, stop)
 
 
 def run(arguments: Sequence[str], stop: GivenUp) -> None:
@@ -123,60 +124,41 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.kill()
 
 
-def copy_verified(source: Path, folder: Path, stop: GivenUp = str) -> Path:
+def copy_into(source: Path, folder: Path, stop: GivenUp = str) -> Path:
     """Copy a file into a folder of this computer; it appears under its name only when proven equal.
 
-    What an earlier try has written is taken on as far as it agrees. Raises BadInput where another file has
+    What an earlier try has written is taken on as far as it is right. Raises BadInput where another file has
     the name, and OSError.
     """
+
+    def look() -> None:
+        if reason := stop():
+            raise TomoflyError(reason)
+
     final, part = folder / source.name, folder / f".{source.name}.copying"
-    if final.exists():
-        if final.samefile(source):
-            raise BadInput(f"{folder} is where {source.name} is already", "Set RemoteAnalysisDir to another")
-        if _digest(final, stop) == _digest(source, stop):
+    try:
+        if final.exists():
+            _require_same_file(source, final, look)
             return final
-        raise BadInput(f"{final} is there already, and is another file", "Move it away")
-    missing = source.stat().st_size - (part.stat().st_size if part.exists() else 0)
-    if missing > shutil.disk_usage(folder).free:
-        raise BadInput(f"{folder} has no room for {source.name}", "Make room")
-    with source.open("rb") as taken, part.open("r+b" if part.exists() else "w+b") as written:
-        digest = _fill(taken, written, stop)
-        # So that what is compared comes from the disk.
-        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if _digest(part, stop) != digest:
-        part.unlink()
-        raise OSError(f"the copy of {source.name} in {folder} is not what was written")
-    shutil.copystat(source, part)
-    part.replace(final)
+        _require_room(source, part)
+        copy_verified(source, final, part, log, look=look)
+    except BadInput:
+        raise
+    except TomoflyError as error:
+        raise OSError(error.what) from error
     return final
 
 
-def _fill(source: BinaryIO, part: BinaryIO, stop: GivenUp) -> bytes:
-    """Make `part` what `source` is, keeping its beginning as far as it agrees; give the source's digest."""
-    digest, agrees = hashlib.blake2b(), True
-    while block := source.read(_BLOCK_BYTES):
-        _stop_if(stop)
-        digest.update(block)
-        place = part.tell()
-        agrees = agrees and part.read(len(block)) == block
-        if not agrees:
-            part.seek(place)
-            part.write(block)
-    part.truncate()
-    part.flush()
-    os.fsync(part.fileno())
-    return digest.digest()
+def _require_same_file(source: Path, final: Path, look: Look) -> None:
+    if final.samefile(source):
+        raise BadInput(
+            f"{final.parent} is where {source.name} is already", "Set RemoteAnalysisDir to another"
+        )
+    if checksum(final, look) != checksum(source, look):
+        raise BadInput(f"{final} is there already, and is another file", "Move it away")
 
 
-def _digest(path: Path, stop: GivenUp) -> bytes:
-    digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            _stop_if(stop)
-            digest.update(block)
-    return digest.digest()
-
-
-def _stop_if(stop: GivenUp) -> None:
-    if reason := stop():
-        raise OSError(reason)
+def _require_room(source: Path, part: Path) -> None:
+    missing = source.stat().st_size - (part.stat().st_size if part.exists() else 0)
+    if missing > shutil.disk_usage(part.parent).free:
+        raise BadInput(f"{part.parent} has no room for {source.name}", "Make room")
