@@ -78,17 +78,15 @@ class ScanRows:
         self._scan = scan
         self._file = file
 
-    def projections(
-        self, first_row: int, last_row: int, some: slice = slice(None), out: npt.NDArray[Any] | None = None
-    ) -> npt.NDArray[Any]:
+    def projections(self, first_row: int, last_row: int, some: slice = slice(None)) -> npt.NDArray[Any]:
         """Give rows of projections (angle, y, x); ``some`` of them by their place in ``angles_deg``."""
-        return self._rows(self._scan.projections, first_row, last_row, some, out)
+        return self._rows(self._scan.projections, first_row, last_row, some)
 
     def frames(
         self, frames: FrameSet, first_row: int, last_row: int, some: slice = slice(None)
     ) -> npt.NDArray[Any]:
         """Give rows of flats or darks (frame, y, x)."""
-        return self._rows(frames, first_row, last_row, some, None)
+        return self._rows(frames, first_row, last_row, some)
 
     def single_rows(self, rows: Sequence[int], chosen: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
         """Give single rows (row, angle, x) of the projections with these places in ``angles_deg``."""
@@ -97,7 +95,7 @@ class ScanRows:
         if not self._scan.packed:
             projections = replace(self._scan.projections, frames=self._scan.projections.frames[chosen])
             for n, row in enumerate(rows):
-                found[n] = self._rows(projections, row, row + 1, slice(None), None)[:, 0]
+                found[n] = self._rows(projections, row, row + 1)[:, 0]
             return found
         # Compressed frames are unpacked whole: once for all rows.
         for n, place in enumerate(chosen):
@@ -105,16 +103,11 @@ class ScanRows:
             found[:, n] = frame[list(rows)]
         return found
 
-    def _rows(
-        self, frames: FrameSet, first: int, last: int, some: slice, out: npt.NDArray[Any] | None
-    ) -> npt.NDArray[Any]:
+    def _rows(self, frames: FrameSet, first: int, last: int, some: slice = slice(None)) -> npt.NDArray[Any]:
         wanted = frames.frames[some]
         with blamed_on_file(self._scan.path):
             data = self._file[frames.dataset]
-        rows = out
-        if rows is None:
             rows = np.empty((len(wanted), last - first, self._scan.shape_yx[1]), data.dtype)
-        with blamed_on_file(self._scan.path):
             for place, run in _runs(wanted):
                 rows[place] = _read(data, frames.order, run, slice(first, last))
         return rows

@@ -204,7 +204,7 @@ def test_taps_make_the_windowed_filter_of_the_ramp(name: str, absorption: npt.ND
 def test_simple_windows_are_exact_with_three_taps() -> None:
     for name in ("hann", "hamming"):
         assert (window_taps(name).reach, window_taps(name).error) == (1, pytest.approx(0, abs=1e-12))
-    assert window_taps("ramp").passes_all
+    assert window_taps("ramp").reach == 0 and not len(window_taps("ramp").decays)
     reaches = [window_taps(name).reach for name in ("ramp", "hann", "parzen")]
     assert all(low < high for low, high in pairwise(reaches))
 

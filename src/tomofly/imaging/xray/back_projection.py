@@ -30,7 +30,6 @@ def back_project_slices(
     response: npt.NDArray[np.floating],
     *,
     threads: int = 1,
-    out: FloatArray | None = None,
 ) -> FloatArray:
     """Reconstruct slices (slice, y, x), in the inverse of a pixel, from absorption (angle, slice, s).
 
@@ -45,7 +44,7 @@ def back_project_slices(
         raise ValueError("as many angles as projections, and a response of the padded width, are needed")
     if not (np.isfinite(theta).all() and np.isfinite(centre)):
         raise ValueError("angles and centre must be numbers")
-    result = np.empty((slices, width, width), np.float32) if out is None else out
+    result = np.empty((slices, width, width), np.float32)
     weights = angular_weights(angles_deg)
     cosines, sines = np.cos(theta).astype(np.float32), np.sin(theta).astype(np.float32)
     per_side = -(-width // _TILE)
@@ -60,6 +59,13 @@ def back_project_slices(
 
         for_each(one_tile, per_side * per_side, threads)
     return result
+
+
+def batch_bytes(width: int, angles: int, threads: int) -> int:
+    """Memory that a batch of ``SLICES`` slices takes, beside projections and result."""
+    # Each thread has padded rows of some projections, before and after, and their spectra.
+    filtering = _ANGLES * SLICES * padded_length(width) * 3 * 4
+    return 4 * SLICES * angles * (width + 2) + threads * filtering
 
 
 def _filtered(

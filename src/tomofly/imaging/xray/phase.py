@@ -18,7 +18,6 @@ def retrieve_phase(
     distance_mm: float,
     pixel_size_um: float,
     alpha: float,
-    workers: int = 1,
 ) -> FloatArray:
     """Filter a transmission (y, x), float32, by 1/(1 + α·λ·z·π·f²), before its logarithm is taken.
 
@@ -37,15 +36,27 @@ def retrieve_phase(
     tall, wide = response.shape[0], 2 * (response.shape[1] - 1)
     top, left = (tall - rows) // 2, (wide - columns) // 2
     padded = np.pad(transmission, [(top, tall - rows - top), (left, wide - columns - left)], mode="edge")
-    spectrum = scipy.fft.rfft2(padded, workers=workers)
+    spectrum = scipy.fft.rfft2(padded)
     spectrum *= response
-    smooth = scipy.fft.irfft2(spectrum, (tall, wide), workers=workers)
+    smooth = scipy.fft.irfft2(spectrum, (tall, wide))
     return np.ascontiguousarray(smooth[top : top + rows, left : left + columns])
 
 
-def _padded(size: int, reach: float) -> int:
+def phase_reach(*, energy_kev: float, distance_mm: float, pixel_size_um: float, alpha: float) -> int:
+    """Give how many pixels around one phase retrieval looks at: beyond, its filter has fallen to 0.2 %."""
+    # It falls off as exp(-2π·r/sqrt(strength)): one such length is enough.
+    return int(np.ceil(np.sqrt(_strength(energy_kev, distance_mm, pixel_size_um, alpha))))
+
+
+def _strength(energy_kev: float, distance_mm: float, pixel_size_um: float, alpha: float) -> float:
+    """Give π·α·λ·z in squared pixels."""
+    wavelength_um = _PLANCK_EV_UM / (1e3 * energy_kev)
+    return float(np.pi * alpha * wavelength_um * 1e3 * distance_mm / pixel_size_um**2)
+
+
+def _padded(size: int, reach: int) -> int:
     """Give an even length quick to transform that leaves the filter's reach on both sides."""
-    wanted = size + 2 * int(min(size, np.ceil(reach)))
+    wanted = size + 2 * min(size, reach)
     return 2 * int(scipy.fft.next_fast_len(-(-wanted // 2), real=True))
 
 
@@ -53,10 +64,10 @@ def _padded(size: int, reach: float) -> int:
 def _response(
     rows: int, columns: int, energy_kev: float, distance_mm: float, pixel_size_um: float, alpha: float
 ) -> FloatArray:
-    wavelength_um = _PLANCK_EV_UM / (1e3 * energy_kev)
-    strength = np.pi * alpha * wavelength_um * 1e3 * distance_mm / pixel_size_um**2
-    # The filter falls off as exp(-2π·r/sqrt(strength)): beyond one such length little is left.
-    reach = np.sqrt(strength)
+    strength = _strength(energy_kev, distance_mm, pixel_size_um, alpha)
+    reach = phase_reach(
+        energy_kev=energy_kev, distance_mm=distance_mm, pixel_size_um=pixel_size_um, alpha=alpha
+    )
     tall, wide = _padded(rows, reach), _padded(columns, reach)
     fy, fx = scipy.fft.fftfreq(tall)[:, None], scipy.fft.rfftfreq(wide)[None, :]
     return np.asarray(1 / (1 + strength * (fy**2 + fx**2)), np.float32)

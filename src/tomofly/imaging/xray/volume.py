@@ -49,8 +49,7 @@ def slab_bytes(size: ScanSize, rows: int, halo: int, threads: int, method: Metho
     projections = 2 * size.angles * read * size.width * 4 + 2 * counts
     slices = 4 * rows * size.width * size.width
     if method == "direct":
-        work = 4 * back_projection.SLICES * size.angles * (size.width + 2)
-        work += threads * 24 * 16 * back_projection.SLICES * size.width
+        work = back_projection.batch_bytes(size.width, size.angles, threads)
     else:
         work = threads * gridding.batch_bytes(size.width, size.angles)
     return projections + slices + work
@@ -175,13 +174,6 @@ def reconstruct(
         return back_projection.back_project_slices(absorption, angles_deg, centre, response, threads=threads)
     plan = gridding.plan_gridding(angles_deg, width, centre, response)
     return gridding.reconstruct_slices(absorption, plan, threads=threads)
-
-
-def phase_reach(energy_kev: float, distance_mm: float, pixel_size_um: float, alpha: float) -> int:
-    """Give how many pixels around one phase retrieval looks at: beyond, its filter has fallen to 0.2 %."""
-    wavelength_um = 1.23984198e-3 / energy_kev
-    strength = np.pi * alpha * wavelength_um * 1e3 * distance_mm / pixel_size_um**2
-    return int(np.ceil(np.sqrt(strength)))
 
 
 def sample_rows(height: int, count: int, contrast: Sequence[float] | None = None) -> list[int]:

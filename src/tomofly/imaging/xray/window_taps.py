@@ -41,11 +41,6 @@ class WindowTaps:
         """Columns on either side."""
         return len(self.weights) // 2
 
-    @property
-    def passes_all(self) -> bool:
-        """The plain ramp: rows remain what they are."""
-        return len(self.weights) == 1 and not len(self.decays)
-
     def response(self, frequency: Float64Array) -> Float64Array:
         """Give the response at frequencies in cycles per pixel."""
         distance = np.arange(-self.reach, self.reach + 1)
@@ -104,9 +99,15 @@ def _fit(frequency: Float64Array, wanted: Float64Array, reach: int, decays: tupl
 
 
 @lru_cache(maxsize=64)
-def plain_taps(name: FilterName, *, tolerance: float = 1e-3, longest: int = 16) -> WindowTaps:
-    """Fit a window by neighbouring columns alone, for where rows cannot be run along."""
+def plain_taps(name: FilterName, *, tolerance: float = 1e-3) -> WindowTaps:
+    """Fit a window by neighbouring columns alone, for where rows cannot be run along.
+
+    Where sixteen columns do not suffice, they are given.
+    """
     frequency = np.linspace(0, 0.5, _SAMPLES)
     wanted = window(name, frequency)
-    fits = (_fit(frequency, wanted, reach, ()) for reach in (0, 1, 2, 4, 8, longest))
-    return next((fit for fit in fits if fit.error <= tolerance), _fit(frequency, wanted, longest, ()))
+    fit = _fit(frequency, wanted, 0, ())
+    for reach in (1, 2, 4, 8, 16):
+        if fit.error > tolerance:
+            fit = _fit(frequency, wanted, reach, ())
+    return fit

@@ -26,6 +26,7 @@ SATURATED_FLAG = 0.001
 DRIFT_FLAG = 0.05
 COVERAGE_FLAG_DEG = 175.0
 DEAD_FLAG = 0.01
+_NARROWEST_PX = 16
 _EDGE = 0.03
 _DARKEST = 0.1
 
@@ -81,7 +82,7 @@ def _require_usable(scan: Scan, params: ScanParams) -> None:
             f"{scan.path.name} has no flat fields",
             "Take some, or set scan.normalised=true where the projections are transmissions already",
         )
-    if min(scan.shape_yx[1], 16) < 16:
+    if scan.shape_yx[1] < _NARROWEST_PX:
         raise BadInput(f"The projections are {scan.shape_yx[1]} pixels wide", "Leave the file out")
 
 

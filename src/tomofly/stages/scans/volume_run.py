@@ -15,7 +15,7 @@ from tomofly.formats.scan import Scan, ScanRows, open_rows, read_scan
 from tomofly.formats.volume_file import VolumeHeader, new_volume
 from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.outliers import remove_zingers
-from tomofly.imaging.xray.phase import retrieve_phase
+from tomofly.imaging.xray.phase import phase_reach, retrieve_phase
 from tomofly.imaging.xray.ring_measure import ring_strength
 from tomofly.imaging.xray.ring_removal import sorted_away, wavelets_damped
 from tomofly.imaging.xray.slice_quality import slice_quality
@@ -23,7 +23,6 @@ from tomofly.imaging.xray.volume import (
     ScanSize,
     Slab,
     absorbed,
-    phase_reach,
     plan_slabs,
     reconstruct,
     transmitted,
