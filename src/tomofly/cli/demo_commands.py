@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tomofly.cli.options import HomeOption, JsonOption, OutOption, SetOption
+from tomofly.cli.options import DetectorOption, HomeOption, JsonOption, OutOption, SeedOption, SetOption
 
 if TYPE_CHECKING:
     from tomofly.services.home import Home
@@ -24,9 +24,7 @@ TILTING_PIXEL_ANGSTROM, TILTING_FRAMES = 8.0, 2
 """Small tilts, few of them, for a short demonstration; the reported axis is off, the slab inclined."""
 
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Lines instead of the live view")]
-DetectorOption = Annotated[str, typer.Option(help="Pixels, height x width")]
 PaceOption = Annotated[float, typer.Option(min=0, help="Seconds from one exposure to the next")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from this")]
 
 
 @app.callback()

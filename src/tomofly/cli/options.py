@@ -23,6 +23,8 @@ FilterOption = Annotated[
     list[str] | None,
     typer.Option("--filter", help='Such as "fit_resolution_angstrom<6"; can be given again'),
 ]
+DetectorOption = Annotated[str, typer.Option(help="Pixels, height x width")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from this")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to", show_default=False)]
 KeysArgument = Annotated[list[str], typer.Argument(help="Keys of items", show_default=False)]
 TiltsOption = Annotated[

@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tomofly.cli.options import pair
+from tomofly.cli.options import SeedOption, pair
 from tomofly.cli.output import tell
 
 if TYPE_CHECKING:
     from tomofly.simulate.beamline import BeamlineConfig
     from tomofly.simulate.beamline.replay import RecordedScan
 
+PixelType = Literal["uint8", "uint16", "float32"]
+Pattern = Literal["continuous", "back-and-forth", "interlaced", "golden"]
+PatternOrNone = Literal["none", "continuous", "back-and-forth", "interlaced", "golden"]
+
 SizeOption = Annotated[str, typer.Option("--size", help="Pixels of the camera, height x width")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from this")]
-TypeOption = Annotated[Literal["uint8", "uint16", "float32"], typer.Option(help="Number type of the pixels")]
 CentreOption = Annotated[
     float | None, typer.Option(help="Rotation centre, from the middle of the first pixel; default: 3 % off")
 ]
@@ -25,24 +27,71 @@ EventOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Another number of the beamline: name=value")
 ]
-Pattern = Literal["continuous", "back-and-forth", "interlaced", "golden"]
-PatternOrNone = Literal["none", "continuous", "back-and-forth", "interlaced", "golden"]
-Codec = Literal["none", "lz4", "bslz4", "blosc"]
-Dropping = Literal["none", "random", "periodic", "burst"]
+
+# What only `scan` has.
+OutOption = Annotated[Path, typer.Option("--out", help="File to write, such as scan.h5", show_default=False)]
+ProjectionsOption = Annotated[int, typer.Option(min=1, help="Projections")]
+FlatsOption = Annotated[int, typer.Option(min=0, help="Flat fields, taken before")]
+DarksOption = Annotated[int, typer.Option(min=0, help="Dark fields, taken before")]
+SpanOption = Annotated[float, typer.Option(help="Degrees that the projections cover, the end left out")]
+StartOption = Annotated[float, typer.Option(help="Angle of the first projection, degrees")]
+ScanRateOption = Annotated[float, typer.Option(min=0.001, help="Projections per second")]
+OrderOption = Annotated[Pattern, typer.Option(help="Order of the angles")]
+FormatOption = Annotated[Literal["dx", "nxtomo"], typer.Option("--format", help="Layout")]
+TypeOption = Annotated[PixelType, typer.Option(help="Number type of the pixels")]
+
+# What only `beamline` has: its names, its camera, its stage, what is lost, where it serves.
+PrefixOption = Annotated[str, typer.Option(help="Prefix of motors, shutters, optics and Sim:")]
+CameraPrefixOption = Annotated[str, typer.Option(help="Prefix of the camera")]
+FrameTypeOption = Annotated[
+    str | None,
+    typer.Option(help="PV (Channel Access) that says what frames are; default: the camera's own"),
+]
+RateOption = Annotated[float, typer.Option(min=0.001, help="Frames per second")]
+ExposureOption = Annotated[
+    float | None, typer.Option(min=0.00001, help="Exposure, s; default: 10 ms, or what the rate leaves")
+]
+TypeOrReplayedOption = Annotated[
+    PixelType | None,
+    typer.Option(help="Number type of the pixels; default: uint16, or that of the scan replayed"),
+]
+CodecOption = Annotated[
+    Literal["none", "lz4", "bslz4", "blosc"], typer.Option(help="Compression of the frames")
+]
+AcquireOption = Annotated[bool, typer.Option(help="Take frames from the start on")]
+ReplayOption = Annotated[
+    Path | None, typer.Option(help="Send a recorded scan: a Data Exchange file, or a folder of TIFF files")
+]
+TurningOption = Annotated[
+    PatternOrNone, typer.Option(help="How the stage turns by itself; none: as its PVs are told")
+]
+SpeedOption = Annotated[
+    float | None, typer.Option(min=0.001, help="Degrees per second; default: 360 frames in half a turn")
+]
+DropOption = Annotated[Literal["none", "random", "periodic", "burst"], typer.Option(help="Lose frames")]
+DropShareOption = Annotated[float, typer.Option(min=0, max=1, help="Probability of random losses")]
+DropPeriodOption = Annotated[int, typer.Option(min=1, help="Frames from loss to loss")]
+DropBurstOption = Annotated[int, typer.Option(min=1, help="Losses in a row of the mode burst")]
+WrapOption = Annotated[bool, typer.Option(help="Ids of 16 bits")]
+FirstIdOption = Annotated[int, typer.Option(min=0, help="Id of the first frame")]
+TruthOption = Annotated[Path | None, typer.Option(help="File for the truth, kept up to date")]
+CaPortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of Channel Access")]
+PvaPortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of PVAccess")]
+NetworkOption = Annotated[bool, typer.Option(help="Serve the network, not only this computer")]
 
 
 def scan(
-    out: Annotated[Path, typer.Option("--out", help="File to write, such as scan.h5", show_default=False)],
+    out: OutOption,
     size: SizeOption = "256x256",
-    projections: Annotated[int, typer.Option(min=1, help="Projections")] = 180,
-    flats: Annotated[int, typer.Option(min=0, help="Flat fields, taken before")] = 20,
-    darks: Annotated[int, typer.Option(min=0, help="Dark fields, taken before")] = 20,
-    span: Annotated[float, typer.Option(help="Degrees that the projections cover, the end left out")] = 180.0,
-    start: Annotated[float, typer.Option(help="Angle of the first projection, degrees")] = 0.0,
-    rate: Annotated[float, typer.Option(min=0.001, help="Projections per second")] = 50.0,
-    pattern: Annotated[Pattern, typer.Option(help="Order of the angles")] = "continuous",
+    projections: ProjectionsOption = 180,
+    flats: FlatsOption = 20,
+    darks: DarksOption = 20,
+    span: SpanOption = 180.0,
+    start: StartOption = 0.0,
+    rate: ScanRateOption = 50.0,
+    pattern: OrderOption = "continuous",
     event_after: EventOption = None,
-    file_format: Annotated[Literal["dx", "nxtomo"], typer.Option("--format", help="Layout")] = "dx",
+    file_format: FormatOption = "dx",
     dtype: TypeOption = "uint16",
     centre: CentreOption = None,
     seed: SeedOption = 0,
@@ -68,46 +117,29 @@ def scan(
 
 
 def beamline(
-    prefix: Annotated[str, typer.Option(help="Prefix of motors, shutters, optics and Sim:")] = "2bmb:",
-    camera_prefix: Annotated[str, typer.Option(help="Prefix of the camera")] = "2bmSP2:",
-    frame_type_pv: Annotated[
-        str | None,
-        typer.Option(help="PV (Channel Access) that says what frames are; default: the camera's own"),
-    ] = None,
+    prefix: PrefixOption = "2bmb:",
+    camera_prefix: CameraPrefixOption = "2bmSP2:",
+    frame_type_pv: FrameTypeOption = None,
     size: SizeOption = "256x256",
-    rate: Annotated[float, typer.Option(min=0.001, help="Frames per second")] = 50.0,
-    exposure: Annotated[
-        float | None, typer.Option(min=0.00001, help="Exposure, s; default: 10 ms, or what the rate leaves")
-    ] = None,
-    dtype: Annotated[
-        Literal["uint8", "uint16", "float32"] | None,
-        typer.Option(help="Number type of the pixels; default: uint16, or that of the scan replayed"),
-    ] = None,
-    codec: Annotated[Codec, typer.Option(help="Compression of the frames")] = "none",
-    pattern: Annotated[
-        PatternOrNone, typer.Option(help="How the stage turns by itself; none: as its PVs are told")
-    ] = "continuous",
-    speed: Annotated[
-        float | None, typer.Option(min=0.001, help="Degrees per second; default: 360 frames in half a turn")
-    ] = None,
-    acquire: Annotated[bool, typer.Option(help="Take frames from the start on")] = True,
+    rate: RateOption = 50.0,
+    exposure: ExposureOption = None,
+    dtype: TypeOrReplayedOption = None,
+    codec: CodecOption = "none",
+    pattern: TurningOption = "continuous",
+    speed: SpeedOption = None,
+    acquire: AcquireOption = True,
     event_after: EventOption = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(help="Send a recorded scan: a Data Exchange file, or a folder of TIFF files"),
-    ] = None,
-    drop: Annotated[
-        Literal["none", "random", "periodic", "burst"], typer.Option(help="Lose frames")
-    ] = "none",
-    drop_share: Annotated[float, typer.Option(min=0, max=1, help="Probability of random losses")] = 0.01,
-    drop_period: Annotated[int, typer.Option(min=1, help="Frames from loss to loss")] = 100,
-    drop_burst: Annotated[int, typer.Option(min=1, help="Losses in a row of the mode burst")] = 5,
-    wrap16: Annotated[bool, typer.Option(help="Ids of 16 bits")] = False,
-    first_id: Annotated[int, typer.Option(min=0, help="Id of the first frame")] = 1,
-    truth: Annotated[Path | None, typer.Option(help="File for the truth, kept up to date")] = None,
-    ca_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of Channel Access")] = None,
-    pva_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of PVAccess")] = None,
-    network: Annotated[bool, typer.Option(help="Serve the network, not only this computer")] = False,
+    replay: ReplayOption = None,
+    drop: DropOption = "none",
+    drop_share: DropShareOption = 0.01,
+    drop_period: DropPeriodOption = 100,
+    drop_burst: DropBurstOption = 5,
+    wrap16: WrapOption = False,
+    first_id: FirstIdOption = 1,
+    truth: TruthOption = None,
+    ca_port: CaPortOption = None,
+    pva_port: PvaPortOption = None,
+    network: NetworkOption = False,
     centre: CentreOption = None,
     seed: SeedOption = 0,
     set_: SetOption = None,
@@ -135,16 +167,12 @@ def beamline(
         acquire=acquire,
         recorded=recorded,
         wishes=Wishes(
-            drop=drop,
-            drop_share=drop_share,
-            drop_period=drop_period,
-            drop_burst=drop_burst,
-            wrap_16_bits=wrap16,
-            codec=codec,
+            drop=drop, drop_share=drop_share, drop_period=drop_period, drop_burst=drop_burst,
+            wrap_16_bits=wrap16, codec=codec,
         ),
         first_id=first_id,
         truth=None if truth is None else truth.expanduser().absolute(),
-    )
+    )  # fmt: skip
     run_beamline(config, options, Names(prefix, camera_prefix, frame_type_pv), tell)
 
 
@@ -155,7 +183,7 @@ def _recorded(replay: Path | None) -> "RecordedScan | None":
     return None if replay is None else read_recorded(replay.expanduser())
 
 
-def _pixel_type(recorded: "RecordedScan") -> Literal["uint8", "uint16", "float32"]:
+def _pixel_type(recorded: "RecordedScan") -> PixelType:
     """The camera's number type for a recording; what the camera has none for is sent as float32."""
     if recorded.projections.dtype == "uint8":
         return "uint8"
@@ -166,11 +194,7 @@ def beamline_config(
     size: str, dtype: str, centre: float | None, event_after: float | None, seed: int, assignments: list[str]
 ) -> "BeamlineConfig":
     """Make the beamline that the options describe. Raises TomoflyError with what is legal."""
-    import json
-
-    from pydantic import ValidationError
-
-    from tomofly.model import TomoflyError
+    from tomofly.cli.instrument import make_instrument
     from tomofly.simulate.beamline import BeamlineConfig
 
     values: dict[str, object] = {
@@ -180,18 +204,4 @@ def beamline_config(
         "event_after_s": event_after,
         "seed": seed,
     }
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise TomoflyError(f"'{assignment}' is no setting of the beamline", "Write it as name=value")
-        try:
-            values[name.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name.strip()] = text
-    try:
-        return BeamlineConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "The beamline"
-        legal = ", ".join(BeamlineConfig.model_fields)
-        raise TomoflyError(f"{where}: {first['msg']}", f"Names are: {legal}") from None
+    return make_instrument(BeamlineConfig, "beamline", values, assignments)

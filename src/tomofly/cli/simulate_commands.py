@@ -1,24 +1,27 @@
 """``tomofly simulate``: instruments with known truth, to try things on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tomofly.cli import simulate_beamline
-from tomofly.cli.options import pair
+from tomofly.cli.options import DetectorOption, SeedOption, pair
 from tomofly.cli.output import tell
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from tomofly.simulate import SpaMicroscope
     from tomofly.simulate.tilt_faults import Fault
     from tomofly.simulate.tilt_microscope import TiltSeriesConfig
 
-    Model = TypeVar("Model", bound=BaseModel)
-
 MOVIE_SUFFIXES = {".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"}
+
+FolderOption = Annotated[Path, typer.Option("--out", help="Folder to write to", show_default=False)]
+FormatOption = Annotated[Literal["mrc", "tiff"], typer.Option("--format", help="File format")]
+WritingOption = Annotated[Literal["grow", "rename", "whole"], typer.Option(help="How a file comes to be")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Another number of the microscope: name=value")
+]
 
 app = typer.Typer(help="Write data as an instrument does, with the truth beside them.", no_args_is_help=True)
 
@@ -34,23 +37,19 @@ def group() -> None:
 
 @app.command()
 def spa(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to", show_default=False)],
+    out: FolderOption,
     items: Annotated[int, typer.Option(min=1, help="Movies to write")] = 10,
     pace: Annotated[float, typer.Option(min=0, help="Seconds from one movie to the next")] = 0.0,
-    detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "1024x1024",
+    detector: DetectorOption = "1024x1024",
     frames: Annotated[int, typer.Option(min=1, help="Frames of a movie")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from this")] = 0,
+    seed: SeedOption = 0,
     start: Annotated[
         int | None, typer.Option(min=0, help="Number of the first movie, also where there are movies already")
     ] = None,
     layout: Annotated[Literal["flat", "epu"], typer.Option(help="Folders and names")] = "flat",
-    file_format: Annotated[Literal["mrc", "tiff"], typer.Option("--format", help="File format")] = "mrc",
-    writing: Annotated[
-        Literal["grow", "rename", "whole"], typer.Option(help="How a file comes to be")
-    ] = "grow",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Another number of the microscope: name=value")
-    ] = None,
+    file_format: FormatOption = "mrc",
+    writing: WritingOption = "grow",
+    set_: SetOption = None,
 ) -> None:
     """Be a single-particle microscope: write movies with known motion, CTF and particles."""
     from tomofly.simulate import Truth, write_session
@@ -70,13 +69,13 @@ def spa(
 
 @app.command()
 def tomo(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to", show_default=False)],
+    out: FolderOption,
     items: Annotated[int, typer.Option(min=1, help="Tilt series to write")] = 1,
     pace: Annotated[float, typer.Option(min=0, help="Seconds from one tilt to the next")] = 0.0,
-    detector: Annotated[str, typer.Option(help="Pixels, height x width")] = "512x512",
+    detector: DetectorOption = "512x512",
     pixel: Annotated[float, typer.Option(min=0.2, help="Pixel on the specimen, Å")] = 10.0,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a tilt's movie")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from this")] = 0,
+    seed: SeedOption = 0,
     start: Annotated[
         int | None, typer.Option(min=1, help="Number of the first series, also where there are some already")
     ] = None,
@@ -85,19 +84,15 @@ def tomo(
         Literal["serialem", "pacetomo", "tomo5", "names", "stack"],
         typer.Option(help="Whose names and mdoc; names: no mdoc; stack: one file per series, and .rawtlt"),
     ] = "serialem",
-    file_format: Annotated[Literal["mrc", "tiff"], typer.Option("--format", help="File format")] = "mrc",
-    writing: Annotated[
-        Literal["grow", "rename", "whole"], typer.Option(help="How a file comes to be")
-    ] = "grow",
+    file_format: FormatOption = "mrc",
+    writing: WritingOption = "grow",
     fault: Annotated[
         list[str] | None,
         typer.Option(
             "--fault", help="kind:series:tilt, such as dark:1:3, or late:1:7:40; can be given again"
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Another number of the microscope: name=value")
-    ] = None,
+    set_: SetOption = None,
 ) -> None:
     """Be a microscope that tilts: write tilt movies and mdoc files of a specimen that is known."""
     from tomofly.model import TomoflyError
@@ -128,6 +123,7 @@ def tilt_microscope(
     detector: str, pixel: float, frames: int, seed: int, assignments: list[str]
 ) -> "TiltSeriesConfig":
     """Make the microscope that the options describe. Raises TomoflyError with what is legal."""
+    from tomofly.cli.instrument import make_instrument
     from tomofly.simulate.tilt_microscope import TiltSeriesConfig
 
     values: dict[str, object] = {
@@ -136,7 +132,7 @@ def tilt_microscope(
         "frames": frames,
         "seed": seed,
     }
-    return _microscope(TiltSeriesConfig, values, assignments)
+    return make_instrument(TiltSeriesConfig, "microscope", values, assignments)
 
 
 def _read_fault(text: str) -> "Fault":
@@ -152,39 +148,15 @@ def _read_fault(text: str) -> "Fault":
 
 def spa_microscope(detector: str, frames: int, seed: int, assignments: list[str]) -> "SpaMicroscope":
     """Make the microscope that the options describe. Raises TomoflyError with what is legal."""
-    from tomofly import simulate
+    from tomofly.cli.instrument import make_instrument
+    from tomofly.simulate import SpaMicroscope
 
     values: dict[str, object] = {
         "detector_yx_px": pair(detector, "the detector"),
         "frames": frames,
         "seed": seed,
     }
-    return _microscope(simulate.SpaMicroscope, values, assignments)
-
-
-def _microscope(kind: "type[Model]", values: dict[str, object], assignments: list[str]) -> "Model":
-    """Make a microscope of values and of assignments name=value. Raises TomoflyError with what is legal."""
-    import json
-
-    from pydantic import ValidationError
-
-    from tomofly.model import TomoflyError
-
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise TomoflyError(f"'{assignment}' is no setting of the microscope", "Write it as name=value")
-        try:
-            values[name.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name.strip()] = text
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "The microscope"
-        legal = ", ".join(kind.model_fields)
-        raise TomoflyError(f"{where}: {first['msg']}", f"Names are: {legal}") from None
+    return make_instrument(SpaMicroscope, "microscope", values, assignments)
 
 
 def _refuse_movies(folder: Path, next_number: int | None = None) -> None:
