@@ -1,6 +1,5 @@
 """Committing results: files into their place first, then the database, then what is no longer needed."""
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from tomofly.flow.moves import Move, Moves, moves_of
 from tomofly.flow.ownership import refuse_foreign_files
 from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, writable_text
 from tomofly.flow.superseded import keep_earlier
+from tomofly.formats.on_disk import sync
 from tomofly.model import Flag, FoldStage, fingerprint
 from tomofly.store import dispatch, intake, planning
 from tomofly.store.dispatch import Done, Failed, StoredProduct
@@ -62,7 +62,7 @@ class Committer:
                 storage = is_storage_trouble(error, self._scope.folder)
                 placed.append(replace(report, outcome=None, reason=reason, storage=storage))
         for folder in folders:
-            _fsync_folder(folder)
+            sync(folder)
         return placed
 
     def _place(self, report: TaskReport, folders: set[Path]) -> list[Flag]:
@@ -283,11 +283,3 @@ def _checkpoint_folder(order: TaskOrder) -> Path:
     parts = (order.wanted, order.mode)
     name = fingerprint(*parts) if order.mode == "final" else fingerprint(*parts, order.consumed)
     return Path("checkpoints", name[:12])
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

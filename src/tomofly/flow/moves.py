@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from tomofly.formats.on_disk import written_whole
 from tomofly.model import Spent
 
 FOLDER = ".moves"
@@ -46,9 +47,8 @@ class Moves:
         note = self._path(move)
         note.parent.mkdir(parents=True, exist_ok=True)
         spent = [{**asdict(one), "path": str(one.path)} for one in move.spent]
-        partial = note.with_suffix(".partial")
-        partial.write_text(json.dumps({**asdict(move), "spent": spent}), encoding="utf-8")
-        partial.replace(note)
+        with written_whole(note) as part:
+            part.write_text(json.dumps({**asdict(move), "spent": spent}), encoding="utf-8")
 
     def finish(self, move: Move) -> None:
         """Delete the sources of a committed result; what could not be deleted stays noted."""

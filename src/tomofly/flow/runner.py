@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tomofly.formats.on_disk import sync
 from tomofly.model import (
     BadInput,
     Flag,
@@ -148,7 +149,7 @@ def _secured(order: TaskOrder, outcome: Outcome, log: logging.Logger) -> Outcome
                 f"the product '{name}' of {order.stage.name} lies outside its work folder: {path}"
             )
         if not path.is_symlink():
-            _fsync(path)
+            sync(path)
     # Plain numbers and text: a database takes no numpy types and no character that it cannot write.
     numbers = {name: float(value) for name, value in outcome.metrics.items()}
     metrics = {name: value for name, value in numbers.items() if math.isfinite(value)}
@@ -163,14 +164,6 @@ def _secured(order: TaskOrder, outcome: Outcome, log: logging.Logger) -> Outcome
 def writable_text(text: str) -> str:
     """Replace what no database can hold: null characters, and bytes of file names that are no UTF-8."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def is_storage_trouble(error: BaseException, folder: Path) -> bool:

@@ -6,7 +6,6 @@ minus the shift to be applied. So AreTomo's own .xf is Rz(-ROT) with d = Rz(-ROT
 rotation about x. Sections of the stack are counted from 0, by AreTomo 3 from 1.
 """
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tomofly.formats.errors import BadFile
+from tomofly.formats.on_disk import synced_text
 from tomofly.formats.source import open_source, read_at, size_of
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord
 
@@ -64,7 +64,7 @@ def write_aln(path: str | Path, series: TiltSeriesRecord) -> None:
         raise ValueError(f"{what}. Export it to RELION, IMOD or Warp, or align it without levelling about x.")
     width, height = series.image_size_xy
     by_angle = sorted(range(len(series.tilts)), key=lambda n: series.tilts[n].nominal_tilt_deg)
-    with Path(path).open("w", encoding="utf-8", newline="\n") as target:
+    with synced_text(path) as target:
         target.write("# AreTomo Alignment / Priims bprmMn\n")
         target.write(f"# RawSize = {width} {height} {len(series.tilts)}\n# NumPatches = 0\n")
         for place, section in enumerate(by_angle):
@@ -75,8 +75,6 @@ def write_aln(path: str | Path, series: TiltSeriesRecord) -> None:
         target.writelines(
             _line(series, section) for section in by_angle if not series.tilts[section].excluded
         )
-        target.flush()
-        os.fsync(target.fileno())
 
 
 def not_turned_about_x(series: TiltSeriesRecord) -> TiltSeriesRecord:

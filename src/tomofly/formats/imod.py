@@ -9,13 +9,13 @@ even sizes half a pixel is between the two, in the images and in the volume. For
 versions of tilt round their centre down; even sizes leave no doubt.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from tomofly.formats.errors import BadFile
+from tomofly.formats.on_disk import synced_text
 from tomofly.formats.source import open_source, read_at, size_of
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord, rotations
 
@@ -130,10 +130,8 @@ def _middle(size: Iterable[int]) -> FloatArray:
 
 
 def _write(path: str | Path, lines: Iterable[str]) -> None:
-    with Path(path).open("w", encoding="utf-8", newline="\n") as target:
+    with synced_text(path) as target:
         target.writelines(f"{line}\n" for line in lines)
-        target.flush()
-        os.fsync(target.fileno())
 
 
 def _read(path: Path, columns: int, wanted: str, kind: str) -> FloatArray:

@@ -3,7 +3,6 @@
 Header layout and modes: Cheng et al. (2015), and the IMOD notes on signed bytes and 4-bit data.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from tomofly.formats.errors import BadFile
+from tomofly.formats.on_disk import sync
 from tomofly.formats.source import open_source, read_at, size_of
 
 HEADER_BYTES = 1024
@@ -138,8 +138,7 @@ def write_image(
             header["cella"]["z"] = len(stored) * pixel_size_angstrom
         target.write(header.tobytes())
         stored.tofile(target)
-        target.flush()
-        os.fsync(target.fileno())
+    sync(Path(path))
 
 
 def _layout(path: Path, raw: bytes, file_bytes: int) -> MrcLayout:

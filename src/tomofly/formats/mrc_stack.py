@@ -1,6 +1,5 @@
 """Stacks of images too large for memory, written section by section."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import mrcfile
 import numpy as np
 
 from tomofly.formats.mrc import read_layout, read_sections
+from tomofly.formats.on_disk import sync
 
 
 def gather_stack(path: str | Path, sections: Sequence[tuple[Path, int]], pixel_size_angstrom: float) -> None:
@@ -29,5 +29,4 @@ def gather_stack(path: str | Path, sections: Sequence[tuple[Path, int]], pixel_s
         stack.update_header_stats()
         stack.header.nlabl = 0  # a label with the time would make every copy another
         stack.header.label = b""
-    with Path(path).open("rb") as written:
-        os.fsync(written.fileno())
+    sync(Path(path))

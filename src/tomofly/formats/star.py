@@ -4,7 +4,6 @@ Values with white space are quoted, as STAR has it. RELION 3.1 itself splits at 
 names in a file that it shall read must have none.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tomofly.formats.errors import BadFile
+from tomofly.formats.on_disk import synced_text
 from tomofly.formats.source import open_source, read_at, size_of
 
 StarValue = str | int | float | bool
@@ -33,14 +33,12 @@ def write_star(path: str | Path, blocks: Mapping[str, StarBlock]) -> None:
 
     The same values give the same bytes. Numbers keep ten significant digits; booleans become 0 and 1.
     """
-    with Path(path).open("w", encoding="utf-8", newline="\n") as target:
+    with synced_text(path) as target:
         for name, block in blocks.items():
             target.write(f"\n# version 30001\n\ndata_{name}\n\n")
             lines = _loop_lines(block) if isinstance(block, pd.DataFrame) else _list_lines(block)
             target.writelines(f"{line}\n" for line in lines)
             target.write("\n")
-        target.flush()
-        os.fsync(target.fileno())
 
 
 def read_star(path: str | Path) -> dict[str, pd.DataFrame | dict[str, StarValue]]:

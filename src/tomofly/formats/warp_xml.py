@@ -8,7 +8,6 @@ with depth along the beam, and falls with ``AreAnglesInverted``, which changes n
 """
 
 import html
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from tomofly.formats.errors import BadFile
+from tomofly.formats.on_disk import synced_text
 from tomofly.formats.source import open_source, read_at, size_of
 from tomofly.formats.star import write_star
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord, mean_of_known, rotations
@@ -92,14 +92,12 @@ def write_warp_xml(path: str | Path, series: TiltSeriesRecord) -> None:
         "MoviePath": [html.escape(tilt.movie_name) for tilt in series.tilts],
         "FOVFraction": ["1"] * len(series.tilts),
     }
-    with Path(path).open("w", encoding="utf-8", newline="\n") as target:
+    with synced_text(path) as target:
         target.write(f'<?xml version="1.0" encoding="utf-8"?>\n<TiltSeries {_attributes(series)}>\n')
         for name, values in columns.items():
             target.write(f"\t<{name}>" + "\n".join(values) + f"</{name}>\n")
         target.writelines(_optics(series))
         target.write("</TiltSeries>\n")
-        target.flush()
-        os.fsync(target.fileno())
 
 
 def warp_offsets_xy_angstrom(series: TiltSeriesRecord) -> FloatArray:

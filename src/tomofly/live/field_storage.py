@@ -1,7 +1,6 @@
 """Dark and flat versions on the disk, for the next start."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from tomofly.formats.on_disk import written_whole
 from tomofly.live.field_runs import FieldVersion
 from tomofly.live.frames import FrameKind
 
@@ -28,12 +28,9 @@ def save_version(folder: Path, version: FieldVersion) -> Path:
     arrays: dict[str, Any] = {"mean": version.mean}
     if version.raw is not None and version.angles_deg is not None:
         arrays |= {"raw": version.raw, "angles_deg": version.angles_deg}
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
+    # Opened here, as numpy adds its own suffix to names.
+    with written_whole(path) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
     return path
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from tomofly._version import __version__
 from tomofly.flow.gain_copy import hand_over, only_copy
 from tomofly.flow.workflows import workflow_of
+from tomofly.formats.on_disk import written_whole
 from tomofly.model import Settings, TomoflyError
 from tomofly.services.home import Home, checked_folder, checked_name
 from tomofly.services.settings import check_source, prepared, refuse_shared_move
@@ -247,6 +248,5 @@ def write_session_file(home: Home, name: str) -> None:
     }
     folder = Path(row.folder)
     make_folder(folder)
-    partial = folder / f".{SESSION_FILE}.{os.getpid()}"
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / SESSION_FILE)
+    with written_whole(folder / SESSION_FILE) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """Writes Data Exchange files while the frames come, so that little is lost where the writer is killed."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from tomofly.formats.data_exchange import layout
 from tomofly.formats.data_exchange.layout import Fact, Facts, stored, text
+from tomofly.formats.on_disk import sync
 
 Compression = Literal["none", "bslz4", "blosc"]
 # HDF5 keeps so much of each dataset in memory when it reads; larger chunks would be unpacked again and again.
@@ -294,15 +294,6 @@ def _link_or_rename(part: Path, final: Path) -> None:
         part.rename(final)
     else:
         part.unlink()
-
-
-def sync(path: Path) -> None:
-    """Have a file or a folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _columns(rows: Sequence[ScanFrame]) -> dict[str, NDArray[Any]]:

@@ -1,12 +1,12 @@
 """Settings PVs kept over a restart, in one JSON file; the same document is the configuration of a scan."""
 
 import json
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tomofly.formats.on_disk import written_whole
 from tomofly.live.records.pv import Value
 from tomofly.live.records.values import PVValues
 from tomofly.model import TomoflyError
@@ -66,12 +66,8 @@ def read_configuration(path: Path) -> dict[str, Any]:
 def write_configuration(path: Path, document: Mapping[str, Any]) -> None:
     """Write a configuration so that the file is at all times either the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 class Autosave:

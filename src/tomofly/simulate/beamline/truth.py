@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tomofly.simulate.beamline.phantom import Phantom
 from tomofly.simulate.beamline.settings import BeamlineConfig
+from tomofly.simulate.writing import write_text_whole
 
 TRUTH_SUFFIX = ".truth.json"
 """A scan `name.h5` has its truth in `name.truth.json` in the same folder."""
@@ -64,9 +65,7 @@ class BeamlineTruth(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write it whole: a reader sees the old text or the new one."""
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        partial.replace(path)
+        write_text_whole(path, self.model_dump_json(indent=1))
 
 
 def beamline_truth(
