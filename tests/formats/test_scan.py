@@ -160,6 +160,32 @@ def test_what_the_file_tells_of_the_instrument(tmp_path: Path) -> None:
     assert scan.flat_scale == pytest.approx(2.0) and _codes(scan) == {"flats_scaled"}
 
 
+@pytest.mark.parametrize(
+    ("size", "unit", "distance", "far", "energy", "of_energy"),
+    [
+        (1.17, "microns", 60.0, "mm", 27.0, "keV"),
+        (1170.0, "nm", 0.06, "m", 27000.0, "eV"),
+        (0.00117, "mm", 6.0, "cm", 27.0, ""),
+    ],
+)
+def test_numbers_are_taken_by_the_unit_that_they_have(
+    tmp_path: Path, size: float, unit: str, distance: float, far: str, energy: float, of_energy: str
+) -> None:
+    folder = "measurement/instrument"
+    told = {
+        f"{folder}/detection_system/objective/resolution": (size, unit),
+        f"{folder}/sample_motor_stack/detector_distance": (distance, far),
+        f"{folder}/monochromator/energy": (energy, of_energy),
+    }
+    path = tmp_path / "a.h5"
+    write_data_exchange(path, theta=EVEN, values={name: value for name, (value, _) in told.items()})
+    with h5py.File(path, "a") as file:
+        for name, (_, units) in told.items():
+            file[name].attrs["units"] = units
+    scan = read_scan(path)
+    assert (scan.pixel_size_um, scan.distance_mm, scan.energy_kev) == pytest.approx((1.17, 60.0, 27.0))
+
+
 def test_a_pixel_of_the_detector_is_reduced_by_the_objective(tmp_path: Path) -> None:
     values = {
         "measurement/instrument/detector/pixel_size_x": 3.45,

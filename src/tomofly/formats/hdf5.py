@@ -4,7 +4,7 @@ No lock is taken: a reader that holds one would make the program fail that adds 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,11 @@ import hdf5plugin  # noqa: F401 - registers the filters that detectors compress 
 import numpy as np
 
 from tomofly.formats.errors import BadFile
+
+MICROMETRES = {
+    "m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "µm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3,
+}  # fmt: skip
+KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3, "j": 6.241509e15}
 
 _LOCKS = Path("/proc/locks")
 _SMALL_CACHE = 0
@@ -98,6 +103,20 @@ def first_number(file: h5py.File, *paths: str) -> float | None:
             continue
         if np.isfinite(number):
             return number
+    return None
+
+
+def first_quantity(
+    file: h5py.File, factors: Mapping[str, float], unless_said: str, *paths: str
+) -> float | None:
+    """Give the first finite number at one of these paths by its unit, a name in ``factors``.
+
+    One without a unit, or with another, is taken to be in ``unless_said``.
+    """
+    for path in paths:
+        value = first_number(file, path)
+        if value is not None:
+            return value * factors.get(units_of(file[path]), factors[unless_said])
     return None
 
 

@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.formats.errors import BadFile
-from tomofly.formats.hdf5 import as_text, first_number, first_text, units_of
+from tomofly.formats.hdf5 import (
+    KEV,
+    MICROMETRES,
+    as_text,
+    first_number,
+    first_quantity,
+    first_text,
+    units_of,
+)
 from tomofly.formats.scan import (
     FrameSet,
     Scan,
@@ -23,19 +31,6 @@ from tomofly.formats.scan import (
 )
 
 PROJECTION, FLAT, DARK = 0, 1, 2
-_METRES = {
-    "m": 1.0,
-    "mm": 1e-3,
-    "um": 1e-6,
-    "µm": 1e-6,
-    "micron": 1e-6,
-    "microns": 1e-6,
-    "nm": 1e-9,
-    "cm": 1e-2,
-}
-_KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3, "j": 6.241509e15}
-
-
 _ENERGIES = (
     "beam/incident_energy", "instrument/beam/energy", "instrument/beam/incident_energy",
     "instrument/monochromator/energy",
@@ -99,7 +94,7 @@ def read_nxtomo(path: Path, file: h5py.File, entry: h5py.Group) -> Scan:
         packed=packed,
         frames_in_file=len(chosen),
         pixel_size_um=_pixel_size(file, entry, detector),
-        energy_kev=_scaled(file, _KEV, 1.0, *(f"{within}/{name}" for name in _ENERGIES)),
+        energy_kev=first_quantity(file, KEV, "kev", *(f"{within}/{name}" for name in _ENERGIES)),
         distance_mm=_millimetres(file, f"{detector.name}/distance"),
         exposure_s=first_number(file, f"{detector.name}/count_time", f"{detector.name}/exposure_time"),
         sample=first_text(file, f"{within}/sample/name", f"{within}/title"),
@@ -156,21 +151,12 @@ def _references(
 
 def _pixel_size(file: h5py.File, entry: h5py.Group, detector: h5py.Group) -> float | None:
     for path in (f"{entry.name}/sample/x_pixel_size", f"{detector.name}/x_pixel_size"):
-        value = _scaled(file, _METRES, 1.0, path)
+        value = first_quantity(file, MICROMETRES, "m", path)
         if value and value > 0:
-            return value * 1e6
+            return value
     return None
 
 
 def _millimetres(file: h5py.File, path: str) -> float | None:
-    value = _scaled(file, _METRES, 1.0, path)
-    return None if value is None else abs(value) * 1e3
-
-
-def _scaled(file: h5py.File, factors: dict[str, float], usual: float, *paths: str) -> float | None:
-    """Give the first number at one of these paths, by its unit."""
-    for path in paths:
-        value = first_number(file, path)
-        if value is not None:
-            return value * factors.get(units_of(file[path]), usual)
-    return None
+    value = first_quantity(file, MICROMETRES, "m", path)
+    return None if value is None else abs(value) / 1e3

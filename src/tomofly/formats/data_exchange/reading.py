@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tomofly.formats.errors import BadFile
-from tomofly.formats.hdf5 import as_text, first_number, first_text, units_of
+from tomofly.formats.hdf5 import (
+    KEV,
+    MICROMETRES,
+    as_text,
+    first_number,
+    first_quantity,
+    first_text,
+    units_of,
+)
 from tomofly.formats.scan import (
     FrameSet,
     Scan,
@@ -32,7 +40,6 @@ THETA = "exchange/theta"
 
 _ACQUISITION = "process/acquisition"
 _INSTRUMENT = "measurement/instrument"
-_MICROMETRES = {"um": 1.0, "µm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "m": 1e6, "nm": 1e-3}
 _START_AND_STEP = (("rotation_start", "rotation_step"), ("start", "step"))
 
 
@@ -70,12 +77,8 @@ def read_data_exchange(path: Path, file: h5py.File) -> Scan:
         flat_scale=_flat_scale(file, notes),
         frame_ids=None if own_ids is None else own_ids[usable],
         pixel_size_um=_pixel_size(file),
-        energy_kev=first_number(file, f"{_INSTRUMENT}/monochromator/energy"),
-        distance_mm=first_number(
-            file, f"{_INSTRUMENT}/sample_motor_stack/detector_distance",
-            f"{_INSTRUMENT}/detector_motor_stack/setup/z",
-            f"{_INSTRUMENT}/detector_motor_stack/detector_distance",
-        ),
+        energy_kev=first_quantity(file, KEV, "kev", f"{_INSTRUMENT}/monochromator/energy"),
+        distance_mm=_distance_mm(file),
         exposure_s=first_number(file, f"{_INSTRUMENT}/detector/exposure_time"),
         sample=first_text(file, "measurement/sample/name"),
         started=first_text(file, f"{_ACQUISITION}/start_date"),
@@ -204,6 +207,16 @@ def _references(
 # Metadata
 
 
+def _distance_mm(file: h5py.File) -> float | None:
+    """Give how far the detector is from the sample."""
+    names = (
+        "sample_motor_stack/detector_distance", "detector_motor_stack/setup/z",
+        "detector_motor_stack/detector_distance",
+    )  # fmt: skip
+    value = first_quantity(file, MICROMETRES, "mm", *(f"{_INSTRUMENT}/{name}" for name in names))
+    return None if value is None else value / 1e3
+
+
 def _flat_scale(file: h5py.File, notes: list[ScanNote]) -> float:
     """Give by how much flats are to be multiplied, where they were exposed for another time."""
     folder = f"{_ACQUISITION}/flat_fields"
@@ -231,8 +244,5 @@ def _pixel_size(file: h5py.File) -> float | None:
 
 
 def _length_um(file: h5py.File, path: str) -> float | None:
-    value = first_number(file, path)
-    if not value or value <= 0:
-        return None
-    units = units_of(file[path])
-    return value * _MICROMETRES.get(units, 1.0)
+    value = first_quantity(file, MICROMETRES, "um", path)
+    return value if value is not None and value > 0 else None
