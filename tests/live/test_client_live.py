@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.conftest import ChannelAccess, Loopback, Serve, Server
-from tomofly.live.client import LiveClient, find_setting, spelled
+from tomofly.live.client import Change, LiveClient, Refused, find_setting, spelled, without_time
+from tomofly.live.records.pv import PV, Value
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.stream_table import STREAM_TABLE
 from tomofly.model import TomoflyError
@@ -70,6 +71,41 @@ def test_settings_arrive(client: LiveClient, ca: ChannelAccess) -> None:
     assert ca.text(P + "FileName") == "sample 7"
 
 
+def test_what_depends_on_each_other_is_set_in_an_order_that_works(
+    client: LiveClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that takes alpha only after a distance."""
+    put = client._set
+
+    def distance_first(stream: bool, pv: PV, value: Value) -> Change:
+        if pv.name == "Alpha" and not client.get("Distance", stream=True):
+            raise Refused("Alpha needs a distance")
+        return put(stream, pv, value)
+
+    monkeypatch.setattr(client, "_set", distance_first)
+    with pytest.raises(TomoflyError, match=r"Alpha needs a distance\. Set before that: energy=25\.0"):
+        client.set(["alpha=10", "energy=25"])
+    assert [change.name for change in client.set(["alpha=10", "distance=70"])] == ["Distance", "Alpha"]
+
+
+def test_limits_that_the_program_has_found_hold_before_anything_is_put(
+    client: LiveClient, ca: ChannelAccess
+) -> None:
+    ca.put(R + "OrthoY.HOPR", 255)
+    with pytest.raises(TomoflyError, match=r"OrthoY cannot be 300\. Legal is from 0 to 255"):
+        client.set(["rot_x=7", "ortho_y=300"])
+    assert ca.get(R + "RotX") == 0
+
+
+def test_a_name_like_no_other_is_refused_with_where_names_are_listed() -> None:
+    with pytest.raises(TomoflyError, match="tomofly live pvs"):
+        find_setting("xyzzyx")
+
+
+def test_a_refusal_is_told_without_its_time_of_day() -> None:
+    assert without_time("21:54:16 Center cannot be 300.") == "Center cannot be 300."
+
+
 def test_nobody_there_is_said() -> None:
     with (
         LiveClient("nobody:", "there:", answer_s=0.5) as client,
@@ -82,6 +118,9 @@ def test_a_command_that_is_under_way_is_not_asked_for_again(client: LiveClient) 
     client.capture(frames=10, pre=5)
     with pytest.raises(TomoflyError, match="under way already"):
         client.capture(frames=None, pre=None)
+    client.stop_capture()
+    with pytest.raises(TomoflyError, match="No capture is under way"):
+        client.stop_capture()
 
 
 def test_a_configuration_is_saved_and_loaded(client: LiveClient, ca: ChannelAccess) -> None:

@@ -102,6 +102,9 @@ def capture(
     pre: Annotated[int | None, typer.Option(min=0, help="Frames from before now, out of the ring")] = None,
     wait: WaitOption = False,
     limit: LimitOption = 3600.0,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End the capture under way, with the frames that it has")
+    ] = False,
     config: ConfigOption = None,
     scan: ScanOption = None,
     stream: StreamOption = None,
@@ -109,6 +112,11 @@ def capture(
     """Capture frames into a Data Exchange file."""
     from tomofly.services.live import reached
 
+    if stop:
+        with reached(config, scan, stream) as client:
+            client.stop_capture()
+        tell("The capture ends with the frames that it has.")
+        return
     with reached(config, scan, stream) as client:
         path = client.capture(frames, pre, limit if wait else None)
     write_line(path) if wait else tell("The capture has begun: `tomofly live status` shows it.")

@@ -4,8 +4,8 @@ import difflib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +28,19 @@ SHORT_NAMES = {
 }  # fmt: skip
 """Words that people use for PVs. Each PV has its own name as well, in any spelling: OrthoZ, ortho_z."""
 SAME_TO = 1e-9
+_TIME_OF_DAY = re.compile(r"^\d\d:\d\d:\d\d ")
+UNDER_WAY = {
+    "StartScan": ("Collection is under way already", "`tomofly live stop` ends it"),
+    "StreamCapture": (
+        "A capture is under way already",
+        "Wait for it, or end it: tomofly live capture --stop",
+    ),
+}
+"""What is said of a command that is asked for a second time."""
+
+
+class Refused(TomoflyError):
+    """The running program has not taken a value."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,10 @@ class Change:
 
     name: str
     value: Value
+
+
+Wanted = tuple[bool, PV, Value]
+"""Whether it belongs to reconstruction, its row, and the value that it shall have."""
 
 
 def _plain(name: str) -> str:
@@ -65,9 +82,8 @@ def find_setting(name: str) -> tuple[bool, PV]:
     if _plain(name) in rows:
         raise BadInput(f"{rows[_plain(name)].name} cannot be set: it is shown or commanded, not a setting")
     close = difflib.get_close_matches(_plain(name), SETTABLE, n=1)
-    do = (
-        f"Did you mean '{spelled(SETTABLE[close[0]][1].name)}'?" if close else "See docs: reference, live PVs"
-    )
+    nearest = f"Did you mean '{spelled(SETTABLE[close[0]][1].name)}'?" if close else ""
+    do = nearest or "`tomofly live pvs` lists all names"
     raise BadInput(f"There is no setting '{name}'", do)
 
 
@@ -121,38 +137,78 @@ class LiveClient:
     def set(self, assignments: Iterable[str]) -> list[Change]:
         """Set `name=value` pairs: all are checked before the first is put. Raises TomoflyError."""
         wanted = [self._checked(assignment) for assignment in assignments]
-        return [self._set(stream, pv, value) for stream, pv, value in wanted]
+        for stream, pv, value in wanted:
+            self._check_limits(stream, pv, value)
+        return self._set_all(wanted)
 
-    def _checked(self, assignment: str) -> tuple[bool, PV, Value]:
+    def _checked(self, assignment: str) -> Wanted:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise BadInput(f"'{assignment}' is no setting", "Write it as name=value, such as center=512.5")
         stream, pv = find_setting(name.strip())
         return stream, pv, pv.checked(text.strip())
 
+    def _check_limits(self, stream: bool, pv: PV, value: Value) -> None:
+        """Check a number against the limits that hold now, as those of the detector. Raises BadInput."""
+        if pv.low is None or pv.high is None or pv.choices:
+            return
+        shown = self._get(self.prefixes[stream] + pv.name).raw.display
+        if shown.limitLow < shown.limitHigh:
+            replace(pv, low=shown.limitLow, high=shown.limitHigh).checked(value)
+
+    def _set_all(self, wanted: Sequence[Wanted]) -> list[Change]:
+        """Set each; what is refused because of another, as alpha before its distance, once more after it."""
+        done: list[Change] = []
+        while wanted:
+            refused: list[Wanted] = []
+            reasons: list[Refused] = []
+            for one in wanted:
+                try:
+                    done.append(self._set(*one))
+                except Refused as reason:
+                    refused.append(one)
+                    reasons.append(reason)
+            if len(refused) == len(wanted):
+                taken = ", ".join(f"{name}={value}" for name, value in changes_told(done).items())
+                raise TomoflyError(reasons[0].what, f"Set before that: {taken}" if taken else reasons[0].do)
+            wanted = refused
+        return done
+
     def _set(self, stream: bool, pv: PV, value: Value) -> Change:
         full = self.prefixes[stream] + pv.name
         self._put(full, _for_put(pv, value), wait_s=self.answer_s)
         now = _from_get(pv, self._get(full))
         if not _same(now, value):
-            said = self._reason(pv.name, stream=stream) or "somebody else has set it at the same time"
-            raise TomoflyError(f"{pv.name} is {pv.shown(now)}, not {pv.shown(value)}: {said}")
+            stays = f"{pv.name} is {pv.shown(now)}"
+            if why := self._reason(pv.name, stream=stream):
+                raise Refused(why, stays)
+            raise TomoflyError(f"{stays}, not {pv.shown(value)}: somebody else has set it at the same time")
         return Change(pv.name, pv.shown(value))
 
     def _reason(self, name: str, *, stream: bool) -> str:
         """Give the notice that speaks of a PV; it comes right after the refusal, or not at all."""
         until = time.monotonic() + NOTICE_S
-        while name not in (why := self._text("StreamNotice", stream=stream)):
+        while name not in (why := self._notice(stream=stream)):
             if time.monotonic() > until:
                 return ""
             time.sleep(LOOK_AGAIN_S)
-        return why
+        return without_time(why)
+
+    def _notice(self, *, stream: bool = False) -> str:
+        """Give the notice as it stands, with its time of day: so the same said again is seen as new."""
+        return self._text("StreamNotice", stream=stream)
 
     def capture(self, frames: int | None, pre: int | None, wait_s: float | None = None) -> str:
         """Ask for a capture; with `wait_s`, wait for its file and give its path."""
         wanted = [("frames", frames), ("pre", pre)]
         self.set(f"{name}={value}" for name, value in wanted if value is not None)
         return self._command("StreamCapture", wait_s, "FullFileName")
+
+    def stop_capture(self) -> None:
+        """End a capture with the frames that it has. Raises TomoflyError where there is none."""
+        if not int(self.get("StreamCapture", stream=False)):
+            raise TomoflyError("No capture is under way")
+        self._put(self.prefixes[False] + "StreamCapture", 0)
 
     def start(self) -> None:
         """Ask collection to start streaming. Raises TomoflyError where that is refused."""
@@ -168,13 +224,13 @@ class LiveClient:
 
     def copy(self, file: str = "") -> None:
         """Ask for a captured file to be copied once more, or all that failed. Raises TomoflyError."""
-        before = self._text("StreamNotice", stream=False)
+        before = self._notice()
         self._put(self.prefixes[False] + "StreamCopyFile", np.frombuffer(file.encode() + b"\0", np.uint8), 5)
         until = time.monotonic() + REFUSAL_S
         while time.monotonic() < until:
-            notice = self._text("StreamNotice", stream=False)
+            notice = self._notice()
             if notice != before and ("captured file" in notice or "cop" in notice.lower()):
-                raise TomoflyError(notice)
+                raise TomoflyError(without_time(notice))
             time.sleep(LOOK_AGAIN_S)
 
     def retake(self, kind: str, wait_s: float | None = None) -> str:
@@ -183,9 +239,9 @@ class LiveClient:
 
     def _command(self, name: str, wait_s: float | None, result: str) -> str:
         """Put 1 to a busy PV. A refusal sets it back to 0 at once, and stands in the notice."""
-        before = self._text("StreamNotice", stream=False)
+        before = self._notice()
         if int(self.get(name, stream=False)):
-            raise TomoflyError(f"{name} is under way already", "Wait for it, or put 0 to stop a capture")
+            raise TomoflyError(*UNDER_WAY.get(name, (f"{name} is under way already", "Wait for it")))
         self._put(self.prefixes[False] + name, 1, wait_s)
         self._raise_refusal(name, before)
         return self._text(result, stream=False) if wait_s is not None else ""
@@ -194,9 +250,9 @@ class LiveClient:
         """Look for a refusal, which comes soon or not at all: the PV is 0 again, with a new notice."""
         until = time.monotonic() + REFUSAL_S
         while time.monotonic() < until:
-            notice = self._text("StreamNotice", stream=False)
+            notice = self._notice()
             if notice != before and not int(self.get(name, stream=False)):
-                raise TomoflyError(notice)
+                raise TomoflyError(without_time(notice))
             time.sleep(LOOK_AGAIN_S)
 
     def configuration(self) -> dict[str, dict[str, Value]]:
@@ -218,12 +274,12 @@ class LiveClient:
             raise BadInput("; ".join(troubles), "Nothing was set; correct the file")
         before = self.configuration()
         wanted = [
-            (stream, pv, group[name])
+            (bool(stream), pv, group[name])
             for stream, group in enumerate(groups)
             for name, pv in group.table.items()
             if name in _named(group, document) and pv.shown(group[name]) != before[group.prefix][name]
         ]
-        return [self._set(bool(stream), pv, value) for stream, pv, value in wanted]
+        return self._set_all(wanted)
 
     def status(self) -> dict[str, Any]:
         """Give the status document."""
@@ -236,6 +292,11 @@ def _named(group: PVValues, document: Mapping[str, Any]) -> set[str]:
     section = document.get(group.prefix)
     names = section if isinstance(section, Mapping) else document
     return {str(name).removeprefix(group.prefix) for name in names} & set(group.saved())
+
+
+def without_time(notice: str) -> str:
+    """Give a notice less the time of day that it begins with."""
+    return _TIME_OF_DAY.sub("", notice)
 
 
 def as_text(value: Any) -> str:

@@ -76,7 +76,7 @@ class LiveParameters(BaseModel):
         if self.alpha > 0 and (self.pixel_size_um is None or self.distance_mm == 0):
             raise BadInput(
                 "Phase retrieval needs a pixel size and a distance above 0",
-                "Set pixel_size_um and distance_mm with alpha, or alpha to 0",
+                "Set pixel size and distance too, or alpha to 0",
             )
 
     def check_against(self, rows: int, columns: int) -> None:

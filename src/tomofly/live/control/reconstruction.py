@@ -105,11 +105,14 @@ class ReconstructionControl:
         """Follow the PVs, and set the parameters as they are."""
         self.values.guard(self._refuse_unfit)
         for name in PARAMETERS:
-            self.values.watch(name, lambda _: self._apply())
+            self.values.watch(name, self._putter(name))
         self.values.watch("StartRecon", lambda on: self.start() if on else self.stop())
         self.values.watch("AbortRecon", lambda on: None if on else self._aborted())
         self.values.watch("AutoCenter", lambda on: self._find_centre() if on else None)
         self._apply()
+
+    def _putter(self, name: str) -> Callable[[object], None]:
+        return lambda _: self._apply(because_of=name)
 
     def start(self) -> None:
         """Begin to reconstruct."""
@@ -142,12 +145,15 @@ class ReconstructionControl:
         except BadInput as refusal:
             raise BadInput(f"{name}: {refusal.what}", refusal.do) from None
 
-    def _apply(self) -> None:
-        """Take over all parameters; where they are refused the PVs go back, and the notice says why."""
+    def _apply(self, because_of: str = "") -> None:
+        """Take over all parameters; where they are refused the PVs go back, and the notice says why.
+
+        `because_of`: the PV that a client has put, by which clients find the notice that is theirs.
+        """
         try:
             self._reconstructor.set(**parameters_of(self.values))
         except BadInput as refusal:
-            self.notice(str(refusal))
+            self.notice(f"{because_of}: {refusal}" if because_of else str(refusal))
             for name, value in self._agreed.items():
                 self.values.set(name, value)
             return

@@ -104,11 +104,11 @@ class PV:
             self.high is not None and number > self.high
         )
         if outside:
-            raise BadInput(f"{self.name} cannot be {number:g}", f"Legal is {self.range_text()}")
+            raise BadInput(f"{self.name} cannot be {number:.10g}", f"Legal is {self.range_text()}")
         if self.record is not Record.LONGOUT:
             return number
         if number != round(number):
-            raise BadInput(f"{self.name} cannot be {number:g}", "Give a whole number")
+            raise BadInput(f"{self.name} cannot be {number:.10g}", "Give a whole number")
         return round(number)
 
     def range_text(self) -> str:
