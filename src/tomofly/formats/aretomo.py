@@ -14,7 +14,7 @@ import numpy as np
 
 from tomofly.formats.errors import BadFile
 from tomofly.formats.on_disk import synced_text
-from tomofly.formats.source import open_source, read_at, size_of
+from tomofly.formats.source import read_whole
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord
 
 _CHECK = "Check that it is an .aln file of AreTomo, written to its end"
@@ -161,13 +161,7 @@ def _local(path: Path, rows: list[list[float]], tilts: int, patches: int) -> Loc
 
 
 def _text(path: Path) -> str:
-    with open_source(path) as source:
-        size = size_of(source)
-        if size == 0:
-            raise BadFile(path, "is empty", _CHECK)
-        if size > _LARGEST_BYTES:
-            raise BadFile(path, f"is too large for an .aln file ({size} bytes)", _CHECK)
-        return read_at(source, 0, size).decode("utf-8-sig", errors="replace")
+    return read_whole(path, _LARGEST_BYTES, "an .aln file", _CHECK).decode("utf-8-sig", errors="replace")
 
 
 def _floats(text: str) -> list[float]:

@@ -12,10 +12,11 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from tomofly.formats.errors import BadFile
-from tomofly.formats.source import open_source, read_at, size_of
+from tomofly.formats.source import read_whole
 
 _LARGEST_BYTES = 16 << 20
 _CHECK = "Check that it is the XML that EPU wrote for an acquisition"
+_WAIT = "Wait until it is written, or transfer it again"
 # the two ways in which EPU gives the dose agree unless one belongs to another image
 _DOSE_TOLERANCE = 0.05
 
@@ -159,13 +160,7 @@ def additional_files(
 
 
 def _root(path: Path) -> Any:
-    with open_source(path) as source:
-        size = size_of(source)
-        if size == 0:
-            raise BadFile(path, "is empty", "Wait until it is written, or transfer it again")
-        if size > _LARGEST_BYTES:
-            raise BadFile(path, f"is too large for EPU's XML ({size} bytes)", _CHECK)
-        raw = read_at(source, 0, size)
+    raw = read_whole(path, _LARGEST_BYTES, "EPU's XML", _CHECK, when_empty=_WAIT)
     try:
         root = ElementTree.fromstring(raw)
     except DefusedXmlException as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tomofly.formats.errors import BadFile
 from tomofly.formats.on_disk import synced_text
-from tomofly.formats.source import open_source, read_at, size_of
+from tomofly.formats.source import read_whole
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord, rotations
 
 _LARGEST_BYTES = 16 << 20
@@ -136,10 +136,7 @@ def _write(path: str | Path, lines: Iterable[str]) -> None:
 
 def _read(path: Path, columns: int, wanted: str, kind: str) -> FloatArray:
     check = f"Check that it is {kind}"
-    with open_source(path) as source:
-        if size_of(source) > _LARGEST_BYTES:
-            raise BadFile(path, "is too large for a file of an alignment", check)
-        text = read_at(source, 0, size_of(source)).decode("utf-8-sig", errors="replace")
+    text = read_whole(path, _LARGEST_BYTES, "a file of an alignment", check).decode("utf-8-sig", "replace")
     rows = [
         _row(path, number, line, columns, wanted, check) for number, line in enumerate(text.splitlines(), 1)
     ]

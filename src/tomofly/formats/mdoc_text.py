@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomofly.formats.errors import BadFile
-from tomofly.formats.source import open_source, read_at, size_of
+from tomofly.formats.source import read_whole
 
 _LARGEST_BYTES = 64 << 20
+_WAIT = "Wait until the microscope has written it, or transfer it again"
 _CHECK = "Check that it is the mdoc file that SerialEM or Tomography 5 writes beside a tilt series"
 _HEADER = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]$")
 # not splitlines: Latin-1 has letters of other encodings that it takes for line ends
@@ -91,15 +92,11 @@ def _note_cut(raw: RawMdoc, line: str) -> None:
 
 
 def _text(path: Path) -> tuple[str, bool]:
-    with open_source(path) as source:
-        size = size_of(source)
-        if size > _LARGEST_BYTES:
-            raise BadFile(path, f"is too large for an mdoc file ({size} bytes)", _CHECK)
-        whole = read_at(source, 0, size)
+    whole = read_whole(path, _LARGEST_BYTES, "an mdoc file", _CHECK, when_empty=_WAIT)
     # a file that is being copied may have its final size already, and nothing yet in its end
     data = whole if whole.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else whole.rstrip(b"\0")
     if not data.strip():
-        raise BadFile(path, "is empty", "Wait until the microscope has written it, or transfer it again")
+        raise BadFile(path, "is empty", _WAIT)
     return _decoded(path, data), len(data) < len(whole)
 
 

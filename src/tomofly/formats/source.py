@@ -39,3 +39,17 @@ def read_at(source: BinaryIO, offset: int, count: int) -> bytes:
         parts.append(part)
         offset, count = offset + len(part), count - len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_whole(path: Path, largest: int, kind: str, check: str, *, when_empty: str = "") -> bytes:
+    """All bytes of a small file. Raises BadFile where it is missing, empty, or has more than ``largest``.
+
+    ``kind``: what it should be, such as "a STAR file"; ``check`` and ``when_empty``: what is to be done.
+    """
+    with open_source(path) as source:
+        size = size_of(source)
+        if size == 0:
+            raise BadFile(path, "is empty", when_empty or check)
+        if size > largest:
+            raise BadFile(path, f"is too large for {kind} ({size} bytes)", check)
+        return read_at(source, 0, size)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from tomofly.formats.errors import BadFile
 from tomofly.formats.on_disk import synced_text
-from tomofly.formats.source import open_source, read_at, size_of
+from tomofly.formats.source import read_whole
 
 StarValue = str | int | float | bool
 StarBlock: TypeAlias = pd.DataFrame | Mapping[str, StarValue]
@@ -94,15 +94,8 @@ def _is_word(text: str) -> bool:
 
 
 def _text(path: Path) -> str:
-    with open_source(path) as source:
-        size = size_of(source)
-        if size == 0:
-            raise BadFile(path, "is empty", _CHECK)
-        if size > _LARGEST_BYTES:
-            raise BadFile(path, f"is too large for a STAR file ({size} bytes)", _CHECK)
-        raw = read_at(source, 0, size)
     try:
-        return raw.decode("utf-8-sig")
+        return read_whole(path, _LARGEST_BYTES, "a STAR file", _CHECK).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadFile(path, f"is not text (byte {error.start})", _CHECK) from error
 

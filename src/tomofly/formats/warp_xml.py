@@ -20,7 +20,7 @@ from defusedxml.common import DefusedXmlException
 
 from tomofly.formats.errors import BadFile
 from tomofly.formats.on_disk import synced_text
-from tomofly.formats.source import open_source, read_at, size_of
+from tomofly.formats.source import read_whole
 from tomofly.formats.star import write_star
 from tomofly.formats.tilt_record import FloatArray, TiltSeriesRecord, mean_of_known, rotations
 from tomofly.formats.warp_grid import grid_of, interpolated
@@ -246,13 +246,7 @@ def _per_tilt(root: Any, name: str, tilts: int, unit: float) -> FloatArray | Non
 
 
 def _root(path: Path) -> Any:
-    with open_source(path) as source:
-        size = size_of(source)
-        if size == 0:
-            raise BadFile(path, "is empty", _CHECK)
-        if size > _LARGEST_BYTES:
-            raise BadFile(path, f"is too large for Warp's .xml ({size} bytes)", _CHECK)
-        raw = read_at(source, 0, size)
+    raw = read_whole(path, _LARGEST_BYTES, "Warp's .xml", _CHECK)
     try:
         root = ElementTree.fromstring(raw)
     except (DefusedXmlException, ElementTree.ParseError, ValueError, LookupError) as error:
