@@ -160,14 +160,24 @@ def score_picks(picks_yx_px: FloatArray, truth: Mapping[str, Any]) -> PickScore:
     centres = np.array([[p["y_px"], p["x_px"]] for p in particles], np.float64)
     radius = np.array([p["diameter_angstrom"] for p in particles]) / truth["pixel_size_angstrom"] / 2
     required = _is_free(centres, radius, truth)
-    distance = cdist(picks_yx_px, centres)
-    near = distance <= radius / 2
-    pick, particle = linear_sum_assignment(np.where(near, distance, 1e6))
-    matched = near[pick, particle]
-    found = int(np.count_nonzero(required[particle[matched]]))
-    alone = np.setdiff1d(np.arange(len(picks_yx_px)), pick[matched])
+    matched, alone = match_picks(picks_yx_px, centres, radius / 2)
+    found = int(np.count_nonzero(required[matched]))
     invented = int(np.count_nonzero(_edge_distance(picks_yx_px[alone], truth) >= np.max(radius)))
     return PickScore(found, int(required.sum()) - found, invented)
+
+
+def match_picks(
+    picks: FloatArray, centres: FloatArray, reach: FloatArray
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Match picks (n, axis) one to one with centres (m, axis) that are within ``reach`` (m,) of them.
+
+    Gives the indices of the centres that were found, and of the picks that found none.
+    """
+    distance = cdist(picks, centres)
+    near = distance <= reach
+    pick, centre = linear_sum_assignment(np.where(near, distance, 1e6))
+    matched = near[pick, centre]
+    return centre[matched], np.setdiff1d(np.arange(len(picks)), pick[matched])
 
 
 def _edge_distance(position_yx_px: FloatArray, truth: Mapping[str, Any]) -> FloatArray:

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 from sqlalchemy import Connection
 
 from tomofly.formats.star import read_star
 from tomofly.imaging.tilt_geometry import TiltGeometry
-from tomofly.services.accuracy import TRUTH_SUFFIX, PickScore
+from tomofly.services.accuracy import TRUTH_SUFFIX, PickScore, match_picks
 from tomofly.stages.tilts.files import (
     AlignmentFile,
     CtfFile,
@@ -203,12 +201,8 @@ def score_tomogram_picks(
     centres = np.array([particle["xyz_angstrom"] for particle in particles], np.float64)
     radius = np.array([particle["diameter_angstrom"] for particle in particles]) / 2
     required = _within(centres, half_field_xy, radius)
-    distance = cdist(picks_xyz, centres)
-    near = distance <= radius / 2
-    pick, particle = linear_sum_assignment(np.where(near, distance, 1e6))
-    matched = near[pick, particle]
-    found = int(np.count_nonzero(required[particle[matched]]))
-    alone = np.setdiff1d(np.arange(len(picks_xyz)), pick[matched])
+    matched, alone = match_picks(picks_xyz, centres, radius / 2)
+    found = int(np.count_nonzero(required[matched]))
     free = _within(picks_xyz, half_field_xy, float(radius.max()))
     return PickScore(found, int(required.sum()) - found, int(np.count_nonzero(free[alone])))
 

@@ -15,9 +15,10 @@ LARGEST_SIDE_PX = 560
 SMALLEST_SIDE_PX = 280
 SLAB_PX = 3
 """Slices averaged for a picture: one alone is noise."""
+HEAD_PX = 24
+"""What the title of a sheet takes."""
 
 _GAP = 6
-_HEAD_PX = 24
 _TEXT_PX = 13
 _PERCENTILES = (0.3, 99.7)
 
@@ -43,16 +44,25 @@ def draw_sections(
     scale = display_scale(max(volume.shape[1:]), SMALLEST_SIDE_PX, LARGEST_SIDE_PX)
     xy, xz, yz = (_section(volume, axis, depth, scale, marks) for axis in range(3))
     draw_scale_bar(xy, voxel_angstrom / scale)
+    save_sections(xy, xz, yz, title, path)
+
+
+def save_sections(xy: Image.Image, xz: Image.Image, yz: Image.Image, title: str, path: Path) -> None:
+    """Write three pictures of sections on one sheet: XY, XZ below and YZ beside it, below a title."""
     for picture, name in ((xy, "xy"), (xz, "xz"), (yz, "yz")):
         write_badge(picture, name, "left")
-    sheet = Image.new(
-        "RGB", (xy.width + _GAP + yz.width, _HEAD_PX + xy.height + _GAP + xz.height), BACKGROUND
-    )
-    sheet.paste(xy, (0, _HEAD_PX))
-    sheet.paste(xz, (0, _HEAD_PX + xy.height + _GAP))
-    sheet.paste(yz, (xy.width + _GAP, _HEAD_PX))
-    write_text(ImageDraw.Draw(sheet), (6, _HEAD_PX / 2), title, _TEXT_PX, MUTED)
+    sheet = titled_sheet(xy.width + _GAP + yz.width, xy.height + _GAP + xz.height, title)
+    sheet.paste(xy, (0, HEAD_PX))
+    sheet.paste(xz, (0, HEAD_PX + xy.height + _GAP))
+    sheet.paste(yz, (xy.width + _GAP, HEAD_PX))
     save_webp(sheet, path)
+
+
+def titled_sheet(width: int, height: int, title: str) -> Image.Image:
+    """Give a sheet with a title, and below it, from ``HEAD_PX`` on, room for pictures."""
+    sheet = Image.new("RGB", (width, HEAD_PX + height), BACKGROUND)
+    write_text(ImageDraw.Draw(sheet), (6, HEAD_PX / 2), title, _TEXT_PX, MUTED)
+    return sheet
 
 
 def _section(

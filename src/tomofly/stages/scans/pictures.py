@@ -5,19 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
 
-from tomofly.stages.previews.canvas import BACKGROUND, MUTED, draw_scale_bar, save_webp
-from tomofly.stages.previews.lettering import write_text
-from tomofly.stages.previews.tomogram import display_scale, grey_picture, write_badge
+from tomofly.stages.previews.canvas import draw_scale_bar, save_webp
+from tomofly.stages.previews.tomogram import (
+    HEAD_PX,
+    display_scale,
+    grey_picture,
+    save_sections,
+    titled_sheet,
+)
 
 FloatArray = npt.NDArray[np.float32]
 
 SMALLEST_PX = 280
 LARGEST_PX = 720
-_GAP = 6
-_HEAD_PX = 24
-_TEXT_PX = 13
 _ANGSTROM_PER_UM = 1e4
 
 
@@ -27,9 +28,8 @@ def draw_projection(image: FloatArray, pixel_um: float | None, path: Path, title
     picture = grey_picture(image, scale)
     if pixel_um:
         draw_scale_bar(picture, pixel_um * _ANGSTROM_PER_UM / scale)
-    sheet = Image.new("RGB", (max(picture.width, 2 * SMALLEST_PX), _HEAD_PX + picture.height), BACKGROUND)
-    sheet.paste(picture, (0, _HEAD_PX))
-    write_text(ImageDraw.Draw(sheet), (6, _HEAD_PX / 2), title, _TEXT_PX, MUTED)
+    sheet = titled_sheet(max(picture.width, 2 * SMALLEST_PX), picture.height, title)
+    sheet.paste(picture, (0, HEAD_PX))
     save_webp(sheet, path)
 
 
@@ -63,12 +63,4 @@ class Sections:
         xy, xz, yz = (grey_picture(image, scale) for image in (self.xy, self.xz, self.yz.T))
         if voxel_um:
             draw_scale_bar(xy, voxel_um * _ANGSTROM_PER_UM / scale)
-        for picture, name in ((xy, "xy"), (xz, "xz"), (yz, "yz")):
-            write_badge(picture, name, "left")
-        size = (xy.width + _GAP + yz.width, _HEAD_PX + xy.height + _GAP + xz.height)
-        sheet = Image.new("RGB", size, BACKGROUND)
-        sheet.paste(xy, (0, _HEAD_PX))
-        sheet.paste(xz, (0, _HEAD_PX + xy.height + _GAP))
-        sheet.paste(yz, (xy.width + _GAP, _HEAD_PX))
-        write_text(ImageDraw.Draw(sheet), (6, _HEAD_PX / 2), title, _TEXT_PX, MUTED)
-        save_webp(sheet, path)
+        save_sections(xy, xz, yz, title, path)
