@@ -173,16 +173,27 @@ def test_a_flat_that_cannot_be_right_is_refused(make: Callable[[int, FrameKind],
     for n in range(3, 6):
         store.put(make(n, FrameKind.FLAT))
     assert store.close_run() is None
-    assert len(store.refusals) == 1
-    assert "flat field from frame 3" in store.refusals[0]
-    assert reason in store.refusals[0]
+    assert len(store.refused) == 1
+    assert "flat field from frame 3" in store.refused[FrameKind.FLAT]
+    assert reason in store.refused[FrameKind.FLAT]
+
+
+def test_a_refusal_is_told_and_stands_until_a_good_one_comes() -> None:
+    store, told = with_both(), list[str]()
+    store.on_refusal(told.append)
+    feed(store, FrameKind.FLAT, range(50, 60), 65_535)
+    assert store.close_run() is None
+    assert ["flat field from frame 50 is saturated" in reason for reason in told] == [True]
+    feed(store, FrameKind.FLAT, range(60, 70), 3200)
+    assert store.close_run() is not None
+    assert store.refused == {}
 
 
 def test_a_dark_taken_with_the_shutter_open_is_refused_and_the_old_one_stays() -> None:
     store = with_both()
     feed(store, FrameKind.DARK, range(50, 60), 3200)
     assert store.close_run() is None
-    assert "dark field as bright as the flat field (means 3199" in store.refusals[0]
+    assert "dark field as bright as the flat field (means 3199" in store.refused[FrameKind.DARK]
     found = store.at(70)
     assert found is not None
     assert found.dark.mean() < 110

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ LIMIT_S = 10.0
 class Bench:
     """A collection on a beamline in memory."""
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, mark: Path | None = None, **values: Any) -> None:
         self.values = PVValues("s:", SCAN_TABLE)
         for name, value in device_names(SETTINGS).items():
             self.values.set(name, value)
@@ -47,7 +48,9 @@ class Bench:
             self.values.set(name, value)
         self.capturing = False
         self.double = BeamlineDouble()
-        self.collection = Collection(SETTINGS, self.values, self.double, self.double, lambda: self.capturing)
+        self.collection = Collection(
+            SETTINGS, self.values, self.double, self.double, lambda: self.capturing, mark
+        )
         self.double.on_frame = self.collection.note_frame
         self.collection.connect()
         self.notices: list[str] = []
@@ -250,6 +253,40 @@ def test_a_shutter_that_does_not_answer_gives_a_message() -> None:
         bench.put("StartScan", 1)
         await bench.at(Phase.FAULT)
         assert "close does not answer" in bench.notices[0]
+
+    on_bench(scenario)
+
+
+def test_what_a_killed_program_left_moving_is_told_and_brought_to_rest(tmp_path: Path) -> None:
+    mark = tmp_path / "collecting"
+
+    async def killed(bench: Bench) -> None:
+        await bench.streaming()
+        assert mark.exists()
+
+    async def started_again(bench: Bench) -> None:
+        assert bench.collection.at is Phase.FAULT
+        assert "killed while it collected" in bench.collection.fault
+        bench.put("AbortScan", 1)
+        await bench.at(Phase.IDLE)
+        assert not mark.exists()
+
+    on_bench(killed, mark=mark)
+    assert not mark.exists()  # an orderly end
+    mark.touch()
+    assert on_bench(started_again, mark=mark).is_safe()
+
+
+def test_the_fault_is_what_stopped_collection_and_not_what_was_said_later() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.double.gone.add("close")
+        bench.put("StartScan", 1)
+        await bench.at(Phase.FAULT)
+        bench.collection.notice("something else")
+        assert "close does not answer" in bench.collection.fault
+        bench.double.gone.clear()
+        bench.put("StartScan", 1)
+        assert bench.collection.fault == ""
 
     on_bench(scenario)
 

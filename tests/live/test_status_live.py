@@ -23,7 +23,7 @@ PAGE = REPOSITORY / "docs" / "reference" / "live-pvs.md"
 WELL: dict[str, Any] = {
     "program": {"troubles": {}},
     "collection": {
-        "phase": "Streaming", "message": "Done", "notice": "", "elapsed": "00:01:00",
+        "phase": "Streaming", "message": "Done", "notice": "", "fault": "", "elapsed": "00:01:00",
         "scan_type": "continuous",
     },
     "camera": {
@@ -91,6 +91,21 @@ def test_missing_fields_matter_once_projections_come() -> None:
     assert alerts(status) == []
     status["reconstruction"]["losses"] = {"no_fields": 5}
     assert alerts(status)[0].do == "tomofly live retake flat"
+
+
+def test_a_fault_is_told_by_what_caused_it_and_not_by_the_last_notice() -> None:
+    status = ill("collection.phase", "Fault")
+    status["collection"] |= {"fault": "RotationStep is 0. Set the angle.", "notice": "12:00:00 other"}
+    line = next(status_lines(status | {"alerts": [alert.document() for alert in alerts(status)]}))
+    assert line == (
+        "PROBLEM: Collection has stopped: RotationStep is 0. Set the angle. Then: tomofly live start."
+    )
+
+
+def test_a_capture_that_waits_in_vain_is_told() -> None:
+    status = ill("capture.state", "Capturing")
+    status["collection"]["phase"], status["camera"]["frames_per_s"] = "Idle", 0.0
+    assert ["--stop" in alert.do for alert in alerts(status)] == [True]
 
 
 def test_problems_stand_before_warnings() -> None:

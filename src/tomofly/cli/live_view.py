@@ -32,7 +32,8 @@ def is_terminal() -> bool:
 def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     """Give the state in lines for people, what is wrong first."""
     for alert in status["alerts"]:
-        yield f"{alert['level'].upper()}: {alert['what']}." + (f" {alert['do']}." if alert["do"] else "")
+        told = " ".join(f"{part.rstrip('.')}." for part in (alert["what"], alert["do"]) if part)
+        yield f"{alert['level'].upper()}: {told}"
     collection, camera, frames = status["collection"], status["camera"], status["frames"]
     said = "" if collection["message"] == "Done" else f" ({collection['message']})"
     yield f"collection  {collection['phase']}{said}   {collection['elapsed']}   {collection['scan_type']}"

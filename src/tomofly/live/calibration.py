@@ -41,9 +41,9 @@ class CalibrationStore:
 
     `put` takes every frame of the stream: a run of dark or flat frames is a version as soon as it ends, with
     the next frame of another kind or `close_run`. A version that cannot be right is refused, with a reason in
-    `refusals`. `fits`: whether there were both for the last frame that asked; None before. With a `folder`,
-    versions are saved there, and valid again after a restart, from the first frame on. `raw_frames`: how many
-    frames of a version are kept as they were, for captures.
+    `refused`, by kind, until a good one comes. `fits`: whether there were both for the last frame that
+    asked; None before. With a `folder`, versions are saved there, and valid again after a restart, from the
+    first frame on. `raw_frames`: how many frames of a version are kept as they were, for captures.
     """
 
     def __init__(self, folder: Path | None = None, *, raw_frames: int = 40) -> None:
@@ -55,7 +55,8 @@ class CalibrationStore:
         self._run: FieldRun | None = None
         self._last: DarkFlat | None = None
         self._changed: list[Callable[[FieldVersion], None]] = []
-        self.refusals: list[str] = []
+        self.refused: dict[FrameKind, str] = {}
+        self._refusal: list[Callable[[str], None]] = []
         self.fits: bool | None = None
         self._versions: list[FieldVersion] = load_versions(folder) if folder else []
 
@@ -68,6 +69,10 @@ class CalibrationStore:
     def on_change(self, call: Callable[[FieldVersion], None]) -> None:
         """Call with every new version, in the thread that made it."""
         self._changed.append(call)
+
+    def on_refusal(self, call: Callable[[str], None]) -> None:
+        """Call with the reason of each version that is refused, in the thread that made it."""
+        self._refusal.append(call)
 
     def put(self, frame: Frame) -> None:
         """Take a frame of the stream, of whatever kind; moving ones never enter a version."""
@@ -93,18 +98,21 @@ class CalibrationStore:
         return self.add(FieldVersion(kind, image, 1, float("nan"), valid_from, lens=lens))
 
     def add(self, version: FieldVersion) -> FieldVersion | None:
-        """Take a version, unless it cannot be right: then None, and the reason is in `refusals`."""
+        """Take a version, unless it cannot be right: then None, and the reason is in `refused`."""
         other = FrameKind.FLAT if version.kind is FrameKind.DARK else FrameKind.DARK
         with self._lock:
             sort = _Sort(version.lens, version.exposure_s, version.mean.shape, version.dtype)
             opposite = _best(self._versions, other, version.valid_from, sort)
             reason = unusable(version, opposite)
             if reason:
-                self.refusals.append(reason)
+                self.refused[version.kind] = reason
             else:
+                self.refused.pop(version.kind, None)
                 self._versions = _without_old([*self._versions, version], version)
         if reason:
             log.warning("a dark or flat is refused", reason=reason)
+            for refuse in self._refusal:
+                refuse(reason)
             return None
         if self._saving is not None and self._folder is not None:
             self._saving.submit(_save, self._folder, version)

@@ -6,7 +6,6 @@ own. It ends with whatever ends the event given, everything in a safe state.
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from p4p.server.thread import SharedPV
 
 from tomofly.live import reports
 from tomofly.live.capture.copy_queue import CopyQueue
+from tomofly.live.capture.folder import check_folder
 from tomofly.live.client import STATUS_NAME
 from tomofly.live.collection.channels import EpicsChannels
 from tomofly.live.collection.driver import Collection
@@ -43,7 +43,6 @@ from tomofly.live.records.saving import Autosave
 from tomofly.live.settings import LiveSettings
 from tomofly.live.status import alerts
 from tomofly.live.warm_up import warm_up
-from tomofly.model import TomoflyError
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +51,7 @@ SAVED = "settings_pvs.json"
 LENSES = "lenses.json"
 AUDIT = "audit.jsonl"
 COPIES = "copies.json"
+COLLECTING = "collecting"
 
 Watch = Callable[[dict[str, Any], LiveSlices | None], object]
 
@@ -115,7 +115,7 @@ class LiveProgram:
     def _makers(self) -> dict[str, Callable[[], None]]:
         """Give what is to be made, in an order in which each finds what it needs."""
         return {
-            "calibration": lambda: self._attach("calibration", self.parts.calibration.put),
+            "calibration": self._make_calibration,
             "copies": self._make_copies,
             "capture": self._make_capture,
             "collection": self._make_collection,
@@ -156,6 +156,14 @@ class LiveProgram:
         self._attach("capture", self.capture.take)
         self._tasks.append(self._task("capture", self.capture.look_after))
 
+    def _make_calibration(self) -> None:
+        def tell(reason: str) -> None:
+            loop.call_soon_threadsafe(self._tell, f"A field was refused: {reason}")
+
+        loop = asyncio.get_running_loop()
+        self.parts.calibration.on_refusal(tell)
+        self._attach("calibration", self.parts.calibration.put)
+
     def _make_collection(self) -> None:
         wanted = self.settings.collection
         if not wanted.enabled:
@@ -165,6 +173,7 @@ class LiveProgram:
         self.collection = Collection(
             self.settings, self.parts.scan, self._channels, self,
             lambda: self.capture is not None and self.capture.capturing,
+            self.settings.service.state_folder / COLLECTING,
         )  # fmt: skip
         self.collection.connect()
         self._attach("collection", self.collection.note_frame)
@@ -293,7 +302,7 @@ class LiveProgram:
         document = {
             "time": time.time(),
             "program": reports.of_program(self._began, troubles, self.settings),
-            "collection": reports.of_collection(self.parts.scan, drives=self.collection is not None),
+            "collection": reports.of_collection(self.parts.scan, self.collection),
             "camera": reports.of_camera(self.parts.intake),
             "frames": reports.of_frames(self.parts.losses),
             "reconstruction": reports.of_reconstruction(
@@ -365,11 +374,4 @@ async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | 
 def check_folders(settings: LiveSettings) -> None:
     """Refuse folders that cannot be written to, before anything starts. Raises TomoflyError."""
     for folder in (settings.service.state_folder, settings.capture.folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TomoflyError(
-                f"The folder {folder} cannot be made: {error.strerror}", "Name another"
-            ) from error
-        if not os.access(folder, os.W_OK):
-            raise TomoflyError(f"The folder {folder} cannot be written to", "Name another in the settings")
+        check_folder(folder)

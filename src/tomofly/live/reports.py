@@ -8,6 +8,7 @@ from typing import Any
 
 from tomofly._version import __version__
 from tomofly.live.capture.space import free_bytes
+from tomofly.live.collection.driver import Collection
 from tomofly.live.control.capture import CaptureControl
 from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.frames import FrameKind
@@ -31,15 +32,18 @@ def of_program(began: float, troubles: dict[str, str], settings: LiveSettings) -
     }  # fmt: skip
 
 
-def of_collection(scan: PVValues, *, drives: bool) -> Report:
-    """Say what collection does; `drives`: whether it does from here."""
+def of_collection(scan: PVValues, collection: Collection | None) -> Report:
+    """Say what collection does, `drives`: whether it does from here, and why it has stopped at a fault."""
     names = {
         "phase": "StreamPhase", "message": "StreamMessage", "notice": "StreamNotice",
         "frame_type": "FrameType",
         "scan_type": "StreamScanType", "exposure_s": "ExposureTime", "step_deg": "RotationStep",
         "elapsed": "ElapsedTime", "binning": "StreamBinning", "lens": "StreamLens",
     }  # fmt: skip
-    return {"drives": drives, **{key: scan.table[name].shown(scan[name]) for key, name in names.items()}}
+    fault = collection.fault if collection is not None else ""
+    return {"drives": collection is not None, "fault": fault} | {
+        key: scan.table[name].shown(scan[name]) for key, name in names.items()
+    }
 
 
 def of_camera(intake: Intake) -> Report:
@@ -88,7 +92,7 @@ def of_fields(parts: Parts) -> Report:
         "dark": parts.field_state(FrameKind.DARK),
         "flat": parts.field_state(FrameKind.FLAT),
         "fit": parts.calibration.fits,
-        "refusals": list(parts.calibration.refusals[-3:]),
+        "refusals": list(parts.calibration.refused.values()),
     }
 
 

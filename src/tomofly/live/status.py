@@ -10,6 +10,7 @@ Document = Mapping[str, Any]
 OLD_FLAT_S = 4 * 3600.0
 LOST_SHARE = 0.001
 SLOW_S = 2.0
+QUIET_PER_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def alerts(status: Document) -> list[Alert]:
         *_of_camera(status),
         *_of_frames(status["frames"], status["reconstruction"]),
         *_of_fields(status),
-        *_of_capture(status["capture"]),
+        *_of_capture(status),
         *_of_reconstruction(status["reconstruction"]),
         *_of_parts(status),
         *_of_copies(status.get("copies", {})),
@@ -52,7 +53,7 @@ def _of_camera(status: Document) -> list[Alert]:
         found.append(Alert("problem", "No frames come although collection streams", "Check the triggers"))
     if collection["phase"] == "Fault":
         found.append(
-            Alert("problem", f"Collection has stopped: {collection['notice']}", "Then StartScan again")
+            Alert("problem", f"Collection has stopped: {collection['fault']}", "Then: tomofly live start")
         )
     return found
 
@@ -100,8 +101,11 @@ def _of_fields(status: Document) -> list[Alert]:
     return found
 
 
-def _of_capture(capture: Document) -> list[Alert]:
-    found = []
+def _of_capture(status: Document) -> list[Alert]:
+    found, capture = [], status["capture"]
+    if capture["state"] == "Capturing" and status["camera"]["frames_per_s"] < QUIET_PER_S:
+        found.append(Alert("warning", "The capture waits for frames, and none come",
+                           "tomofly live start, or end it: tomofly live capture --stop"))  # fmt: skip
     if capture["free_gb"] is not None and capture["free_gb"] < 2 * capture["minimum_free_gb"]:
         found.append(Alert("problem", f"Only {capture['free_gb']:.1f} GB are free in {capture['folder']}",
                            "Make room, or set FilePath"))  # fmt: skip

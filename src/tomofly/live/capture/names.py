@@ -34,6 +34,12 @@ def final_path(folder: Path, base: str, name: str | None, *, overwrite: bool = F
     return path
 
 
+def check_base(base: str) -> None:
+    """Raise BadInput for what numbered names cannot begin with."""
+    if not base or "/" in base or base.startswith(".") or not base.isprintable():
+        raise BadInput(f"{base!r} cannot begin the name of a file", "Use letters, digits, dashes and dots")
+
+
 def _next_free(folder: Path, base: str) -> Path:
     pattern = re.compile(rf"{re.escape(base)}_(\d+)\.h5(\.part)?")
     taken = (pattern.fullmatch(path.name) for path in folder.glob(f"{glob_safe(base)}_*"))

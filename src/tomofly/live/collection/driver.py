@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -37,6 +38,10 @@ RELEASED: dict[Wish, tuple[str, ...]] = {wish: (name,) for name, wish in BUSY_WI
 }
 """PVs that are 1 while somebody's wish is fulfilled, and 0 when it is done or refused."""
 ALL_BUSY = ("StartScan", "StreamSync", *BUSY_WISHES)
+KILLED = (
+    "the program was killed while it collected, and rotation, shutter and camera may still be on: "
+    "`tomofly live stop` brings them to rest"
+)
 
 
 class Listeners(Protocol):
@@ -55,17 +60,21 @@ class Listeners(Protocol):
 class Collection:
     """Drives the beamline by wishes. All but `note_frame` is for the asyncio loop that it was made in.
 
-    `capturing`: tells whether frames are being saved, during which nothing is retaken.
+    `capturing`: tells whether frames are being saved, during which nothing is retaken. `fault`: why it has
+    stopped, at Phase.FAULT. `mark`: a file that is there while anything moves; found at the start, it says
+    that the program was killed meanwhile.
     """
 
     def __init__(
         self, settings: LiveSettings, values: PVValues, channels: Channels, listeners: Listeners,
-        capturing: Callable[[], bool] = lambda: False,
+        capturing: Callable[[], bool] = lambda: False, mark: Path | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.values, self.channels = settings, values, channels
         self.listeners, self._capturing = listeners, capturing
         self.frames = FrameWatch()
         self.at = Phase.IDLE
+        self.fault = ""
+        self._mark = mark
         self._procedures = Procedures(settings, values, channels, self._devices, self.frames, self)
         self._task: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -93,6 +102,9 @@ class Collection:
             values.watch("StreamBinning", lambda _: self._start_aside(self._set_binning()))
         values.watch("MctOpticsPVPrefix", lambda _: self._follow_lens())
         self._follow_lens()
+        if self._mark is not None and self._mark.exists():
+            self._tell_fault(f"Collection: {KILLED}", KILLED)
+            self.phase(Phase.FAULT)
 
     def _pressed(self, wish: Wish) -> Callable[[object], None]:
         return lambda on: self.wish(wish) if on else None
@@ -117,7 +129,10 @@ class Collection:
         if decision.refusal:
             self.notice(decision.refusal)
             self._free(wish)
-        elif decision.task is Task.STOP:
+            return
+        if decision.task is not None:
+            self.fault = ""
+        if decision.task is Task.STOP:
             self.phase(decision.phase)
             if self._ending is None or self._ending.done():
                 self._ending = asyncio.create_task(self._stop(), name="abort")
@@ -142,12 +157,12 @@ class Collection:
         try:
             await work
         except DeviceFault as fault:
-            self.notice(str(fault))
+            self._tell_fault(str(fault))
             await self._after_fault(task)
         except Exception as fault:
             # A fault of the program must leave the beamline as safe as one of a device.
             log.exception("collection failed", task=task)
-            self.notice(f"Collection failed: {fault}")
+            self._tell_fault(f"Collection failed: {fault}")
             await self._after_fault(task)
         else:
             self._after(task)
@@ -173,6 +188,10 @@ class Collection:
         if task is Task.END:
             self.values.set("StartScan", 0)
         self._under_way = None
+
+    def _tell_fault(self, text: str, fault: str = "") -> None:
+        self.fault = fault or text
+        self.notice(text)
 
     async def _after_fault(self, task: Task) -> None:
         """A retake that fails lets streaming go on; a start that fails brings all to rest."""
@@ -205,7 +224,8 @@ class Collection:
 
     async def close(self) -> None:
         """Bring all to rest if anything moves, and let go of the PVs."""
-        self.wish(Wish.ABORT)
+        if self.at not in STANDING:
+            self.wish(Wish.ABORT)
         if self._ending is not None:
             await self._ending
         for watching in self._watches:
@@ -229,6 +249,19 @@ class Collection:
             self.values.set("StreamMessage", self.message)
         if phase in STANDING:
             self._sweep = None
+        self._note_on_disk()
+
+    def _note_on_disk(self) -> None:
+        """Note whether anything moves, for whoever starts the program after it was killed."""
+        if self._mark is None:
+            return
+        try:
+            if self.at not in STANDING:
+                self._mark.touch()
+            elif self.fault != KILLED:
+                self._mark.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("that collection is under way is not noted", reason=error.strerror)
 
     def kind(self, kind: FrameKind) -> None:
         """Say what frames show now."""

@@ -81,7 +81,7 @@ class Decision:
 def decide(phase: Phase, wish: Wish, *, capturing: bool = False) -> Decision:
     """Decide on a wish in a phase; `capturing`: frames are being saved. Nothing else matters."""
     if wish is Wish.ABORT or (wish is Wish.END and phase is not Phase.STREAMING):
-        return Decision(phase) if phase in STANDING else Decision(Phase.ENDING, Task.STOP)
+        return Decision(phase) if phase is Phase.IDLE else Decision(Phase.ENDING, Task.STOP)
     if capturing and wish in _NOT_WHILE_CAPTURING:
         return Decision(phase, refusal=f"Cannot {wish} while a capture is under way")
     table = _WHILE_STANDING if phase in STANDING else _WHILE_STREAMING if phase is Phase.STREAMING else {}

@@ -9,10 +9,12 @@ from typing import Protocol
 
 import structlog
 
-from tomofly.live.capture.names import CONFIGURATION
+from tomofly.live.capture.folder import check_folder
+from tomofly.live.capture.names import CONFIGURATION, check_base
 from tomofly.live.capture.request import CaptureRequest, CaptureState, CaptureTicket, Ending
 from tomofly.live.capture.service import CaptureService
 from tomofly.live.frames import Frame, FrameKind
+from tomofly.live.records.pv import Value
 from tomofly.live.records.saving import configuration, write_configuration
 from tomofly.live.records.values import PVValues
 from tomofly.model import BadInput, TomoflyError
@@ -42,16 +44,17 @@ class CaptureControl:
         self.values, self._default = values, default_folder
         self._elsewhere, self._captured = message_elsewhere, captured
         self._groups = groups or (values,)
-        self._folder = self._wanted_folder()
+        self._folder = self._folder_of(values.text("FilePath"))
         self._service = make(self._folder, values.text("FileName"))
         self._interval_s = math.nan
         self._last_at = math.nan
-        self._saved = 0
+        self._saved = self._told = 0
         self._counted: set[int] = set()
         self._tickets = 0
 
     def connect(self) -> None:
         """Follow the PVs."""
+        self.values.guard(self._refuse_unfit)
         self.values.watch("StreamCapture", lambda on: self._begin() if on else self._service.stop())
         self.values.watch("FilePath", lambda _: self._move())
         self.values.watch("FileName", lambda _: self._rename())
@@ -112,13 +115,27 @@ class CaptureControl:
 
     # Where files go.
 
-    def _wanted_folder(self) -> Path:
-        text = self.values.text("FilePath")
+    def _refuse_unfit(self, name: str, value: Value) -> None:
+        """Refuse a folder or a name that no capture can have, before it is put. Raises BadInput."""
+        try:
+            if name == "FilePath":
+                self._check_folder(self._folder_of(str(value)))
+            elif name == "FileName":
+                check_base(str(value))
+        except BadInput as refusal:
+            raise BadInput(f"{name}: {refusal.what}", refusal.do) from None
+
+    def _check_folder(self, folder: Path) -> None:
+        if self.capturing:
+            raise BadInput("A capture is under way", "Wait for it to end")
+        check_folder(folder)
+
+    def _folder_of(self, text: str) -> Path:
         return Path(text).expanduser() if text else self._default
 
     def _move(self) -> None:
         """Write into another folder from now on; the pre-trigger ring stays."""
-        wanted = self._wanted_folder()
+        wanted = self._folder_of(self.values.text("FilePath"))
         if wanted == self._folder:
             return
         try:
@@ -131,12 +148,7 @@ class CaptureControl:
         self._show_folder()
 
     def _rename(self) -> None:
-        base = self.values.text("FileName")
-        if not base or "/" in base or base.startswith("."):
-            self.notice(f"FileName '{base}' cannot begin the name of a file")
-            self.values.set("FileName", self._service.settings.base)
-            return
-        self._service.settings = replace(self._service.settings, base=base)
+        self._service.settings = replace(self._service.settings, base=self.values.text("FileName"))
 
     def _show_folder(self) -> None:
         self.values.set("FilePathExists", int(self._folder.is_dir()))
@@ -156,6 +168,7 @@ class CaptureControl:
         span_s = 0.0 if math.isnan(self._interval_s) else len(self._service.ring) * self._interval_s
         values.set("StreamRingSeconds", round(span_s, 2))
         values.set("StreamCBStatusMessage", f"{len(self._service.ring)} frames, {span_s:.1f} s")
+        self._tell_recovered()
         ticket = self.last
         if ticket is None:
             return
@@ -192,6 +205,16 @@ class CaptureControl:
         values.set("StreamCaptureState", "Idle" if whole else "Failed")
         values.set("StreamMessage", self._elsewhere())
         values.set("StreamCapture", 0)
+
+    def _tell_recovered(self) -> None:
+        """Tell what became of captures that were cut off when the program was killed."""
+        recovered = self._service.recovered
+        for one in recovered[self._told :]:
+            kept = (
+                f"is whole again, with {one.frames} frames" if one.path else "held no frame, and is removed"
+            )
+            self.notice(f"{(one.path or one.part).name}: a capture that was cut off {kept}")
+        self._told = len(recovered)
 
     def _write_configuration(self, path: Path) -> None:
         """Write the settings beside the file, as tomoScan does."""
