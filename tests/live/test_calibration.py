@@ -179,7 +179,8 @@ def test_a_flat_that_cannot_be_right_is_refused(make: Callable[[int, FrameKind],
 
 
 def test_a_refusal_is_told_and_stands_until_a_good_one_comes() -> None:
-    store, told = with_both(), list[str]()
+    store = with_both()
+    told: list[str] = []
     store.on_refusal(told.append)
     feed(store, FrameKind.FLAT, range(50, 60), 65_535)
     assert store.close_run() is None

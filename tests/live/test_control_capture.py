@@ -64,7 +64,8 @@ def test_another_folder_and_name_are_taken(tmp_path: Path) -> None:
 def test_what_became_of_captures_that_were_cut_off_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part, told = tmp_path / "scan_003.h5.part", list[str]()
+    part = tmp_path / "scan_003.h5.part"
+    told: list[str] = []
 
     def work(control: CaptureControl, values: PVValues) -> None:
         monkeypatch.setattr(values, "notice", told.append)

@@ -1,7 +1,11 @@
 """The status in words, the pages, and the view on a terminal."""
 
+import asyncio
 import copy
+import os
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +14,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.conftest import REPOSITORY
-from tomofly.cli.live_view import drawn, picture, status_lines
+from tomofly.cli.live_view import PlainLines, drawn, picture, status_lines
 from tomofly.cli.main import app
 from tomofly.live.records.page import pv_page
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.stream_table import STREAM_TABLE
 from tomofly.live.settings import LiveSettings, checked_settings
 from tomofly.live.status import alerts
+from tomofly.services.live import ENDING, STARTING, run
 
 PAGE = REPOSITORY / "docs" / "reference" / "live-pvs.md"
 
@@ -133,6 +138,19 @@ def test_a_slice_becomes_half_blocks() -> None:
     spans = picture(image).spans
     assert str(spans[0].style) == "rgb(255,255,255) on rgb(0,0,0)"
     assert len(picture(np.zeros((70, 90), np.float32)).plain.splitlines()[0]) == 30
+
+
+def test_the_beginning_and_the_end_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def at_work(_settings: object, ended: asyncio.Event, _watch: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await ended.wait()
+
+    monkeypatch.setattr("tomofly.live.process.run_live", at_work)
+    service = {"state_folder": tmp_path, "log": str(tmp_path / "live.log")}
+    run(checked_settings({"service": service, "capture": {"folder": tmp_path}}), PlainLines())
+    assert capsys.readouterr().err.splitlines() == [STARTING, ENDING]
 
 
 def test_the_whole_is_drawn_without_slices() -> None:

@@ -120,6 +120,10 @@ class _View:
     ) -> None:
         """Nothing is held."""
 
+    def say(self, text: str) -> None:
+        """Say what goes on while there is nothing to show."""
+        tell(text)
+
 
 class JsonLines(_View):
     """The status, one JSON document a line, on standard output."""
@@ -167,6 +171,10 @@ class TerminalView(_View):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
+
+    def say(self, text: str) -> None:
+        """Say it above what is drawn."""
+        self._live.console.print(text)
 
     def show(self, status: Mapping[str, Any], slices: "LiveSlices | None") -> None:
         """Draw everything anew."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # commands that only ask need no mathematics
     from tomofly.live.live_slices import LiveSlices
 
 CONFIG_VARIABLE = "TOMOFLY_LIVE_CONFIG"
+STARTING = "Starting; the first time on a computer it compiles its kernels, which takes a minute."
+ENDING = "Ending: rotation, shutter and camera are brought to rest, and a capture is closed."
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -44,6 +46,9 @@ class View(Protocol):
     def show(self, status: Mapping[str, Any], slices: "LiveSlices | None", /) -> None:
         """Show how it stands."""
 
+    def say(self, text: str, /) -> None:
+        """Say what goes on while there is nothing to show."""
+
 
 def live_settings(path: Path | None) -> LiveSettings:
     """Read the settings: of the file given, of TOMOFLY_LIVE_CONFIG, or the defaults. Raises TomoflyError."""
@@ -61,9 +66,16 @@ def run(settings: LiveSettings, view: View | None = None) -> None:
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ended.set)
+            loop.add_signal_handler(number, end, ended)
         await run_live(settings, ended, view.show if view is not None else None)
 
+    def end(ended: asyncio.Event) -> None:
+        if not ended.is_set():
+            say(ENDING)
+        ended.set()
+
+    say = view.say if view is not None else lambda _: None
+    say(STARTING)
     with _logged(settings.service.log):
         asyncio.run(main())
 

@@ -56,7 +56,8 @@ def read_configuration(path: Path) -> dict[str, Any]:
         raise TomoflyError(f"The configuration {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TomoflyError(
-            f"The configuration {path} is no JSON: {error}", "Move it away to start with the defaults"
+            f"The configuration {path} is no JSON: {error}",
+            "Name a file that `tomofly live save` has written",
         ) from error
     if not isinstance(document, dict):
         raise TomoflyError(f"The configuration {path} holds no names and values")
@@ -92,8 +93,9 @@ class Autosave:
             try:
                 troubles = configure(self.groups, read_configuration(self.path))
             except TomoflyError as error:
-                troubles = [str(error)]
-                self.path.replace(self.path.with_name(self.path.name + ".unreadable"))
+                aside = self.path.with_name(self.path.name + ".unreadable")
+                self.path.replace(aside)
+                troubles = [f"{error.what}. The defaults hold, and the file is kept as {aside.name}"]
             for trouble in troubles:
                 self._tell(f"Saved settings: {trouble}")
         self._saved = configuration(self.groups)
