@@ -14,10 +14,11 @@ SHAPE = (3, 13, 17)
 
 
 def movie_bytes(tmp_path: Path, value: int = 1, shape: tuple[int, ...] = SHAPE) -> bytes:
-    """The bytes of a whole movie."""
+    """The bytes of a whole movie, the same for the same values whenever it is made."""
     path = tmp_path / "made.partial"
     with mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(np.full(shape, value, np.int16))
+        mrc.header.label[0] = "made for a test"  # mrcfile's own label holds the time
     content = path.read_bytes()
     path.unlink()
     return content

@@ -94,6 +94,6 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 
 def test_many_pages_cost_little(tmp_path: Path) -> None:
     write_eer(tmp_path / "a.eer", random_frames(1, (7, 5), 6)[0] * 2000, (7, 5))
-    start = time.perf_counter()
+    start = time.process_time()
     assert probe(tmp_path / "a.eer").frames == 2000
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -140,14 +140,14 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes]]] = [
 def complaint(read: Callable[[Path], object], path: Path) -> str:
     """What the reader says of the file; it must say it at once, and ask for no memory."""
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         with pytest.raises(BadFile) as caught:
             read(path)
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     return str(caught.value)
 
 

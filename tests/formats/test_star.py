@@ -147,10 +147,10 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
 
 def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
     table = particles(100_000)
-    start = time.perf_counter()
+    start = time.process_time()
     write_star(tmp_path / "a.star", {"particles": table})
     got = read_star(tmp_path / "a.star")["particles"]
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert_frame_equal(got, table, rtol=1e-9)
 
 

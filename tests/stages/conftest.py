@@ -21,7 +21,8 @@ def microscope_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def movie(microscope_session: Path) -> Path:
     """The simulated movie."""
-    return next(microscope_session.rglob("*_Fractions.mrc"))
+    (found,) = microscope_session.rglob("*_Fractions.mrc")
+    return found
 
 
 @pytest.fixture(scope="session")
