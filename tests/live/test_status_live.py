@@ -5,6 +5,8 @@ import copy
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,26 @@ def test_the_beginning_and_the_end_are_told(
     service = {"state_folder": tmp_path, "log": str(tmp_path / "live.log")}
     run(checked_settings({"service": service, "capture": {"folder": tmp_path}}), PlainLines())
     assert capsys.readouterr().err.splitlines() == [STARTING, ENDING]
+
+
+def test_what_libraries_print_goes_aside_and_not_into_the_view(tmp_path: Path) -> None:
+    work = """
+import os, sys
+from pathlib import Path
+from tomofly.cli.live_view import TerminalView
+with TerminalView(Path(sys.argv[1])) as view:
+    os.write(1, b"banner ")
+    os.write(2, b"warning")
+    view.say("shown")
+os.write(2, b"after")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", work, tmp_path / "live.err"], capture_output=True, check=True, timeout=60
+    )
+    assert (tmp_path / "live.err").read_bytes() == b"banner warning"
+    assert b"shown" in ran.stderr
+    assert ran.stderr.endswith(b"after")
+    assert b"warning" not in ran.stderr + ran.stdout
 
 
 def test_the_whole_is_drawn_without_slices() -> None:

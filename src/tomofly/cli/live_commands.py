@@ -40,17 +40,17 @@ def run_command(
     from tomofly.services.live import live_settings, run
 
     settings = live_settings(config)
-    view = _view(headless=headless, json=json)
+    view = _view(settings.service.aside, headless=headless, json=json)
     with view:  # type: ignore[attr-defined]
         run(settings, view)
 
 
-def _view(*, headless: bool, json: bool) -> "View":
+def _view(aside: Path | None, *, headless: bool, json: bool) -> "View":
     from tomofly.cli.live_view import JsonLines, PlainLines, TerminalView, is_terminal
 
     if json:
         return JsonLines()
-    return PlainLines() if headless or not is_terminal() else TerminalView()
+    return PlainLines() if headless or not is_terminal() else TerminalView(aside)
 
 
 @app.command("set")

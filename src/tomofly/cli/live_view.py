@@ -1,8 +1,11 @@
 """The live program on a terminal: its state in a few lines, its slices as small pictures of half blocks."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, redirect_stderr
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -158,19 +161,27 @@ class PlainLines(_View):
 
 
 class TerminalView(_View):
-    """State and slices, redrawn in place."""
+    """State and slices, redrawn in place.
 
-    def __init__(self) -> None:
-        self._live = Live(console=Console(stderr=True, highlight=False), auto_refresh=False)
+    What EPICS and other libraries print would break the picture: it goes to the file `aside`, where one is
+    given.
+    """
+
+    def __init__(self, aside: Path | None = None) -> None:
+        self._aside = aside
+        self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        self._live.__enter__()
+        if self._aside is not None:
+            _printed_to(self._aside, self._undo)
+        self._live = Live(console=Console(file=sys.stderr, highlight=False), auto_refresh=False)
+        self._undo.enter_context(self._live)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.__exit__(kind, error, trace)
+        self._undo.__exit__(kind, error, trace)
 
     def say(self, text: str) -> None:
         """Say it above what is drawn."""
@@ -179,6 +190,17 @@ class TerminalView(_View):
     def show(self, status: Mapping[str, Any], slices: "LiveSlices | None") -> None:
         """Draw everything anew."""
         self._live.update(drawn(status, slices), refresh=True)
+
+
+def _printed_to(path: Path, undo: ExitStack) -> None:
+    """Let the process print into a file from here on, and Python alone to the terminal."""
+    terminal = undo.enter_context(os.fdopen(os.dup(2), "w", encoding="utf-8"))
+    with path.open("ab") as file:
+        for number in (1, 2):
+            undo.callback(os.close, before := os.dup(number))
+            undo.callback(os.dup2, before, number)
+            os.dup2(file.fileno(), number)
+    undo.enter_context(redirect_stderr(terminal))
 
 
 def drawn(status: Mapping[str, Any], slices: "LiveSlices | None") -> Group:

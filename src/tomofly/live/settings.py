@@ -142,6 +142,11 @@ class ServiceSettings(Section):
         1.0, ge=0.1, le=30, description="How long to look for another server of the names"
     )
 
+    @property
+    def aside(self) -> Path:
+        """Where goes what libraries print while a terminal shows the view: beside the log."""
+        return Path("live.log" if self.log == "-" else self.log).with_suffix(".err")
+
 
 class LiveSettings(Section):
     """All settings of the live program."""

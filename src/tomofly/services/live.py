@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # commands that only ask need no mathematics
     from tomofly.live.live_slices import LiveSlices
 
 CONFIG_VARIABLE = "TOMOFLY_LIVE_CONFIG"
-STARTING = "Starting; the first time on a computer it compiles its kernels, which takes a minute."
+STARTING = "Starting; the first time on a computer it compiles its kernels, which takes up to a minute."
 ENDING = "Ending: rotation, shutter and camera are brought to rest, and a capture is closed."
 
 __all__ = [
