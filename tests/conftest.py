@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
+from tests.free_ports import free_ports
 from tomofly.store import Database, tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -55,9 +55,7 @@ def postgres_url() -> Iterator[str]:
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(folder, "postgres", "postgres")
         as_owner = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     programs = binaries[-1].parent
     data = folder / "data"
     _run_quietly(*as_owner, programs / "initdb", "-D", data, "-U", "tomofly", "-A", "trust")

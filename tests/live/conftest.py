@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,29 +14,13 @@ import pytest
 from p4p.client.thread import Context
 
 from tests.conftest import REPOSITORY
+from tests.free_ports import free_ports
 from tests.simulate.beamline_process import keep_in_time
 
 CA_SERVERS = 12
 START_S = 40.0
 END_S = 15.0
 T = TypeVar("T")
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens at now, over TCP and UDP."""
-    with ExitStack() as kept:
-        ports: list[int] = []
-        while len(ports) < count:
-            tcp = kept.enter_context(socket.socket())
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
-            udp = kept.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            ports.append(port)
-        return ports
 
 
 class Loopback:

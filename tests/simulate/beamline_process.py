@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from p4p.client.thread import Context
+
+from tests.free_ports import free_ports
 
 STARTING_S = 60.0
 WAITING_S = 20.0
@@ -40,12 +41,7 @@ asyncio.run(main())
 
 def loopback_environment() -> dict[str, str]:
     """EPICS variables for free ports on loopback."""
-    sockets = [socket.socket() for _ in range(4)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ca, repeater, pva, search = (str(one.getsockname()[1]) for one in sockets)
-    for one in sockets:
-        one.close()
+    ca, repeater, pva, search = map(str, free_ports(4))
     lists = ("CAS_INTF", "CA", "PVAS_INTF", "PVA")
     here = {f"EPICS_{which}_ADDR_LIST": "127.0.0.1" for which in lists}
     ports = {
