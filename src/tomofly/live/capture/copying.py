@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from tomofly.live.capture.names import CONFIGURATION
+from tomofly.live.capture.space import free_bytes
 from tomofly.model import BadInput, TomoflyError
 from tomofly.stages.verified_copy import Look, checksum, copy_verified
 
@@ -160,5 +161,5 @@ def _require_same_file(source: Path, final: Path, look: Look) -> None:
 
 def _require_room(source: Path, part: Path) -> None:
     missing = source.stat().st_size - (part.stat().st_size if part.exists() else 0)
-    if missing > shutil.disk_usage(part.parent).free:
+    if missing > free_bytes(part.parent):
         raise BadInput(f"{part.parent} has no room for {source.name}", "Make room")
