@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tomofly.live.capture.recovery import Recovered
 from tomofly.live.capture.service import CaptureService, CaptureSettings
 from tomofly.live.control.capture import CaptureControl
+from tomofly.live.frames import Frame, FrameKind
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.values import PVValues
 
@@ -59,6 +61,27 @@ def test_another_folder_and_name_are_taken(tmp_path: Path) -> None:
         assert control.folder == tmp_path / "new"
 
     assert with_control(tmp_path, work).whole("FilePathExists") == 1
+
+
+def test_a_pause_does_not_count_as_the_time_between_frames(tmp_path: Path) -> None:
+    def work(control: CaptureControl, values: PVValues) -> None:
+        for number in range(30):
+            at = 0.1 * number + (100 if number else 0)
+            control.take(Frame(number, number, np.zeros((4, 5)), FrameKind.PROJECTION, 0.0, at, at))
+        control.publish()
+
+    values = with_control(tmp_path, work)
+    assert values.number("StreamRingSeconds") == pytest.approx(0.1 * values.whole("StreamPreCounted"))
+
+
+def test_a_refused_capture_is_told_by_its_own_reason(tmp_path: Path) -> None:
+    def work(control: CaptureControl, values: PVValues) -> None:
+        values.set("StreamNumCapture", 0)
+        values.take("StreamCapture", 1)
+        values.notice("something else")
+        assert control.problem == "A capture of no frames. Set StreamNumCapture."
+
+    assert with_control(tmp_path, work).text("StreamCaptureState") == "Failed"
 
 
 def test_what_became_of_captures_that_were_cut_off_is_told_once(

@@ -115,6 +115,22 @@ def test_a_capture_that_waits_in_vain_is_told() -> None:
     assert ["--stop" in alert.do for alert in alerts(status)] == [True]
 
 
+def test_a_line_for_each_thing_that_is_wrong_and_not_for_each_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    view = PlainLines()
+    for count in (100, 120, 140):
+        status = ill("frames.missing", count)
+        view.show(status | {"alerts": [alert.document() for alert in alerts(status)]}, None)
+    assert capsys.readouterr().err.count("never came") == 1
+
+
+def test_a_capture_that_ended_early_is_told_with_its_file() -> None:
+    lines = "\n".join(status_lines(ill("capture.problem", "scan_002.h5 ended early: the disk was full")))
+    assert "scan_002.h5 ended early" in lines
+    assert "0.031 GB free" in "\n".join(status_lines(ill("capture.free_gb", 0.0312)))
+
+
 def test_problems_stand_before_warnings() -> None:
     status = ill("frames.missing", 100)
     status["camera"]["connected"] = False

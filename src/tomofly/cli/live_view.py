@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr
@@ -17,6 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from tomofly.cli.output import duration_text, tell
+from tomofly.live.status import gigabytes
 
 if TYPE_CHECKING:
     from tomofly.live.live_slices import LiveSlices
@@ -73,11 +75,13 @@ def _of_fields(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_capture(capture: Mapping[str, Any]) -> Iterator[str]:
-    free = "" if capture["free_gb"] is None else f"   {capture['free_gb']:.0f} GB free"
+    free = "" if capture["free_gb"] is None else f"   {gigabytes(capture['free_gb'])} free"
     ring = f"ring {capture['ring_frames']} frames, {capture['ring_s']:.1f} s"
     yield f"capture     {capture['state']} {capture['captured']}/{capture['wanted']}   {ring}{free}"
     if capture["file"]:
         yield f"            {capture['file']}"
+    if capture["problem"] and capture["state"] != "Failed":  # which is an alert
+        yield f"            {capture['problem']}"
 
 
 def picture(image: NDArray[np.float32], columns: int = PICTURE_COLUMNS) -> Text:
@@ -148,10 +152,11 @@ class PlainLines(_View):
 
     def show(self, status: Mapping[str, Any], _slices: "LiveSlices | None") -> None:
         """Write what is new."""
-        now = {alert["what"] for alert in status["alerts"]}
-        for what in sorted(now - self._alerts):
-            tell(f"! {what}")
-        self._alerts = now
+        # The same with another number is not said again.
+        now = {re.sub(r"\d+", "", alert["what"]): alert["what"] for alert in status["alerts"]}
+        for new in now.keys() - self._alerts:
+            tell(f"! {now[new]}")
+        self._alerts = set(now)
         if self._count % self.EVERY == 0:
             frames, recon = status["frames"], status["reconstruction"]
             late_ms, phase = 1e3 * recon["latency_p95_s"], status["collection"]["phase"]

@@ -104,7 +104,7 @@ def of_capture(scan: PVValues, capture: CaptureControl | None, settings: LiveSet
         "state": scan.text("StreamCaptureState"), "file": scan.text("FullFileName"),
         "captured": scan.whole("StreamNumTotalCaptured"),
         "wanted": last.wanted if last is not None else 0,
-        "problem": (last.problem or scan.text("StreamNotice")) if last is not None else "",
+        "problem": capture.problem if capture is not None else "",
         "ring_frames": scan.whole("StreamPreCounted"), "ring_s": scan.number("StreamRingSeconds"),
         "folder": str(folder), "free_gb": _free_gb(folder),
         "minimum_free_gb": settings.capture.minimum_free_gb,

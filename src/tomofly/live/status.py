@@ -26,6 +26,11 @@ class Alert:
         return {"level": self.level, "what": self.what, "do": self.do}
 
 
+def gigabytes(number: float) -> str:
+    """Give room on a disk in words, also where there is little."""
+    return f"{number:.1f} GB" if number >= 1 else f"{number:.3f} GB"
+
+
 def alerts(status: Document) -> list[Alert]:
     """Find what is wrong in a status document, the worst first."""
     found = [
@@ -107,7 +112,7 @@ def _of_capture(status: Document) -> list[Alert]:
         found.append(Alert("warning", "The capture waits for frames, and none come",
                            "tomofly live start, or end it: tomofly live capture --stop"))  # fmt: skip
     if capture["free_gb"] is not None and capture["free_gb"] < 2 * capture["minimum_free_gb"]:
-        found.append(Alert("problem", f"Only {capture['free_gb']:.1f} GB are free in {capture['folder']}",
+        found.append(Alert("problem", f"Only {gigabytes(capture['free_gb'])} are free in {capture['folder']}",
                            "Make room, or set FilePath"))  # fmt: skip
     if capture["state"] == "Failed":
         found.append(Alert("problem", f"The last capture failed: {capture['problem']}"))

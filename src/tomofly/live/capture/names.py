@@ -26,11 +26,11 @@ def final_path(folder: Path, base: str, name: str | None, *, overwrite: bool = F
         return _next_free(folder, base)
     if not _USABLE.fullmatch(name) or name.startswith("."):
         raise BadInput(
-            f"{name!r} is no name for a file", "use letters, digits, dashes and dots, and no folder"
+            f"{name!r} is no name for a file", "Use letters, digits, dashes and dots, and no folder"
         )
     path = folder / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
     if part_path(path).exists() or (path.exists() and not overwrite):
-        raise BadInput(f"there is a file {path.name} already", "choose another name, or allow to overwrite")
+        raise BadInput(f"There is a file {path.name} already", "Choose another name, or allow to overwrite")
     return path
 
 

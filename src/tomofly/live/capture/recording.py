@@ -66,7 +66,7 @@ class Recording:
             self._claim = Claim(self._part, new=True)
         except OSError as error:
             raise BadInput(
-                f"{self._part.name} cannot be written: {error}", "look at the folder and its permissions"
+                f"{self._part.name} cannot be written: {error}", "Look at the folder and its permissions"
             ) from error
 
     @property

@@ -109,7 +109,7 @@ class CaptureService:
         left = unfinished_parts(folder)
         with self._changed:
             if self._recordings:
-                raise BadInput("a capture is under way", "wait for it to end")
+                raise BadInput("A capture is under way", "Wait for it to end")
             self.settings = replace(self.settings, folder=folder)
             self._space = SpaceGuard(folder, self.settings.reserve_bytes, self._free)
         self._begin_recovery(left)
@@ -175,13 +175,13 @@ class CaptureService:
         facts = dict(self._facts())
         with self._changed:
             if self._closing or len(self._recordings) >= self.settings.at_once:
-                raise BadInput(f"{len(self._recordings)} captures are under way", "wait for one to end")
+                raise BadInput(f"{len(self._recordings)} captures are under way", "Wait for one to end")
             before = self.ring.latest(request.before)
             self._space.require((len(before) + request.frames) * self._passing.frame_bytes)
             settings = self.settings
             path = final_path(settings.folder, settings.base, request.name, overwrite=request.overwrite)
             if any(recording.ticket.path == path for recording in self._recordings):
-                raise BadInput(f"{path.name} is being written", "choose another name")
+                raise BadInput(f"{path.name} is being written", "Choose another name")
             ticket = CaptureTicket(request, path, len(before))
             if before:
                 span = range(before[0].number + 1, before[-1].number + 1)

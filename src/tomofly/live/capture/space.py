@@ -37,9 +37,9 @@ class SpaceGuard:
         room = self.free(self.folder) - self.reserve_bytes
         if wanted > room:
             raise BadInput(
-                f"the capture needs {wanted / 1e9:.2f} GB, and {max(room, 0) / 1e9:.2f} GB may be used in "
+                f"The capture needs {wanted / 1e9:.2f} GB, and {max(room, 0) / 1e9:.2f} GB may be used in "
                 f"{self.folder}",
-                "make room there, ask for fewer frames, or choose another folder",
+                "Make room there, ask for fewer frames, or choose another folder",
             )
 
     def grants(self, wanted: int) -> bool:

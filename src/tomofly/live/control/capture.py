@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Protocol
 
 import structlog
@@ -46,8 +48,9 @@ class CaptureControl:
         self._groups = groups or (values,)
         self._folder = self._folder_of(values.text("FilePath"))
         self._service = make(self._folder, values.text("FileName"))
-        self._interval_s = math.nan
+        self._intervals_s: deque[float] = deque(maxlen=RATE_FRAMES)
         self._last_at = math.nan
+        self.problem = ""
         self._saved = self._told = 0
         self._counted: set[int] = set()
         self._tickets = 0
@@ -82,10 +85,8 @@ class CaptureControl:
         if frame.kind is not FrameKind.PROJECTION:
             return
         interval, self._last_at = frame.acquired_at - self._last_at, frame.acquired_at
-        if math.isnan(self._interval_s):
-            self._interval_s = interval
-        elif interval < 10 * self._interval_s:  # a retake is no interval
-            self._interval_s += (interval - self._interval_s) / RATE_FRAMES
+        if math.isfinite(interval):
+            self._intervals_s.append(interval)
 
     def request(self, frames: int, before: int, reason: str) -> CaptureTicket:
         """Begin a capture. Raises BadInput where there is no room or another is under way."""
@@ -103,7 +104,8 @@ class CaptureControl:
                 raise BadInput("A capture of no frames", "Set StreamNumCapture")
             self.request(frames, before, "request")
         except (TomoflyError, OSError) as error:
-            self.notice(str(error))
+            self.problem = str(error)
+            self.notice(self.problem)
             self.values.set("StreamCaptureState", "Failed")
             if not self.capturing:
                 self.values.set("StreamCapture", 0)
@@ -165,7 +167,8 @@ class CaptureControl:
         """Show what captures do."""
         values = self.values
         values.set("StreamPreCounted", len(self._service.ring))
-        span_s = 0.0 if math.isnan(self._interval_s) else len(self._service.ring) * self._interval_s
+        # The median, as a retake or a new start is no interval between two frames.
+        span_s = len(self._service.ring) * median(self._intervals_s) if self._intervals_s else 0.0
         values.set("StreamRingSeconds", round(span_s, 2))
         values.set("StreamCBStatusMessage", f"{len(self._service.ring)} frames, {span_s:.1f} s")
         self._tell_recovered()
@@ -200,8 +203,10 @@ class CaptureControl:
             self._write_configuration(ticket.path)
             if self._captured is not None:
                 self._captured(ticket.path)
-        if ticket.ending is not Ending.COMPLETE:
-            self.notice(f"Capture {ticket.path.name} ended early: {ticket.problem or ticket.ending}")
+        early = ticket.ending is not Ending.COMPLETE
+        self.problem = f"{ticket.path.name} ended early: {ticket.problem or ticket.ending}" if early else ""
+        if early:
+            self.notice(f"Capture {self.problem}")
         values.set("StreamCaptureState", "Idle" if whole else "Failed")
         values.set("StreamMessage", self._elsewhere())
         values.set("StreamCapture", 0)
