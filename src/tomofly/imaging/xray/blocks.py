@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tomofly.imaging.xray.lane_squares import SIDE, turn_square
+
 FloatArray = npt.NDArray[np.float32]
 
 # 64 rows by 1024 columns are 256 kB, and a row of lanes four of the widest registers.
@@ -56,3 +58,20 @@ def bin_blocks(projection: FloatArray, out: FloatArray) -> None:
                 for i in range(half):
                     total = left[2 * i] + left[2 * i + 1] + right[2 * i] + right[2 * i + 1]
                     line[part * half + i] = quarter * total
+
+
+@njit(cache=True, nogil=True)
+def turned(values: npt.NDArray[np.float64], out: FloatArray) -> None:
+    """Copy values (n, z) to ``out`` (z, n), C-contiguous, as far as that has rows."""
+    columns, rows = values.shape[0], out.shape[0]
+    squares, across = columns // SIDE * SIDE, rows // SIDE * SIDE
+    piece = np.empty((SIDE, across), np.float32)
+    for start in range(0, squares, SIDE):
+        for n in range(SIDE):
+            for z in range(across):
+                piece[n, z] = np.float32(values[start + n, z])
+        for z in range(0, across, SIDE):
+            turn_square(out, z * columns + start, columns, piece, z, across)
+    for z in range(rows):
+        for n in range(squares if z < across else 0, columns):
+            out[z, n] = np.float32(values[n, z])

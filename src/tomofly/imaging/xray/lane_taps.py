@@ -10,23 +10,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from tomofly.imaging.xray.registers import ALIGNMENT, FAST, FLOAT, data, everywhere, vector_at
+
 LANES = 16
 """Values that are spread together: a register, and a line of the cache."""
 
 TAPS = 4
 """Cells along either side of the square."""
 
-_FLOAT = ir.FloatType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_FAST = ("fast",)
-_ALIGNMENT = 4  # bytes: rows lie anywhere
-
-
-def _everywhere(builder: Any, value: Any) -> Any:
-    """Give a vector of ``value`` in each lane."""
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.IntType(32)(0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), mask)
+_VECTOR = ir.VectorType(FLOAT, LANES)
 
 
 def _spread_sample(
@@ -39,29 +31,28 @@ def _spread_sample(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         grid_v, at, stride, samples_v, index, kernel_v, across, below, scale = arguments
         kinds = signature.args
-        cells = context.make_array(kinds[0])(context, builder, grid_v).data
-        rows = context.make_array(kinds[3])(context, builder, samples_v).data
-        table = context.make_array(kinds[5])(context, builder, kernel_v).data
+        cells = data(context, builder, kinds[0], grid_v)
+        rows = data(context, builder, kinds[3], samples_v)
+        table = data(context, builder, kinds[5], kernel_v)
 
         def lanes(base: Any, row: Any) -> Any:
-            start = builder.mul(row, row.type(LANES))
-            return builder.bitcast(builder.gep(base, [start]), _VECTOR.as_pointer())
+            return vector_at(builder, base, builder.mul(row, row.type(LANES)), _VECTOR)
 
         def tap(line: Any, number: int) -> Any:
             start = builder.add(builder.mul(line, line.type(TAPS)), line.type(number))
             return builder.load(builder.gep(table, [start]))
 
-        sample = builder.load(lanes(rows, index), align=_ALIGNMENT)
+        sample = builder.load(lanes(rows, index), align=ALIGNMENT)
         along = [tap(across, j) for j in range(TAPS)]
         for i in range(TAPS):
-            down = builder.fmul(tap(below, i), scale, flags=_FAST)
+            down = builder.fmul(tap(below, i), scale, flags=FAST)
             first = builder.add(at, builder.mul(stride, stride.type(i)))
             for j in range(TAPS):
-                weight = _everywhere(builder, builder.fmul(down, along[j], flags=_FAST))
+                weight = everywhere(builder, builder.fmul(down, along[j], flags=FAST), _VECTOR)
                 target = lanes(cells, builder.add(first, first.type(j)))
-                part = builder.fmul(weight, sample, flags=_FAST)
-                total = builder.fadd(builder.load(target, align=_ALIGNMENT), part, flags=_FAST)
-                builder.store(total, target, align=_ALIGNMENT)
+                part = builder.fmul(weight, sample, flags=FAST)
+                total = builder.fadd(builder.load(target, align=ALIGNMENT), part, flags=FAST)
+                builder.store(total, target, align=ALIGNMENT)
         return context.get_dummy_value()
 
     return signature, generate

@@ -15,7 +15,8 @@ from numba import njit
 from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.blocks import LANES, FloatArray
 from tomofly.imaging.xray.filters import FilterName, window
-from tomofly.imaging.xray.slices import IntArray, Views
+from tomofly.imaging.xray.line_reading import MARGIN, add_along
+from tomofly.imaging.xray.slices import IntArray, Sums, Views
 from tomofly.imaging.xray.window_taps import WindowTaps
 
 Float64Array = npt.NDArray[np.float64]
@@ -89,10 +90,13 @@ class TiltedPlane:
 
 
 def add_tilted(
-    projections: FloatArray, views: Views, taps: WindowTaps, plane: TiltedPlane, sums: FloatArray,
+    projections: FloatArray, views: Views, taps: WindowTaps, plane: TiltedPlane, sums: Sums,
     *, threads: int = 1,
 ) -> None:  # fmt: skip
-    """Add projections to the sums (x, y), float32, of a tilted slice."""
+    """Add projections to the sums (x, y), float32 or float64, of a tilted slice.
+
+    What is added is summed in float32 first.
+    """
     if not len(views.slots):
         return
     angle, middle = np.deg2rad(views.angle_deg), views.size // 2
@@ -129,10 +133,11 @@ def _add_tilted(
     taps: FloatArray,
     decays: FloatArray,
     gains: FloatArray,
-    sums: FloatArray,
+    sums: Sums,
 ) -> None:
     columns = projections.shape[2]
-    mixed, line = np.empty(columns, np.float32), np.zeros(columns + 1, np.float32)
+    passing = np.zeros((stop - start, sums.shape[1]), np.float32)
+    mixed, line = np.empty(columns, np.float32), np.zeros(columns + MARGIN, np.float32)
     for view in range(slots.shape[0]):
         projection = projections[slots[view]]
         ready = -1.0
@@ -141,7 +146,7 @@ def _add_tilted(
                 continue
             if height[x] == ready:
                 # The rows of a level slice are the same for all x.
-                _add_row(line, first[view, x], step[view], sums[x])
+                _add_row(line, first[view, x], step[view], passing[x - start])
                 continue
             ready = height[x]
             low = int(height[x])
@@ -150,7 +155,10 @@ def _add_tilted(
             below, above = projection[low // LANES], projection[high // LANES]
             _mix(below, low % LANES, above, high % LANES, share, weights[view], mixed)
             _window_line(mixed, taps, decays, gains, line[:columns])
-            _add_row(line, first[view, x], step[view], sums[x])
+            _add_row(line, first[view, x], step[view], passing[x - start])
+    for x in range(start, stop):
+        for y in range(sums.shape[1]):
+            sums[x, y] += passing[x - start, y]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -183,19 +191,11 @@ def _window_line(
             out[columns - 1 - s] += gains[j] * backwards
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _add_row(line: FloatArray, first: float, step: float, total: FloatArray) -> None:
-    last = line.shape[0] - 2
-    start, stop = _reached(first, step, float(last), total.shape[0])
+    start, stop = _reached(first, step, float(line.shape[0] - MARGIN - 1), total.shape[0])
     # Single precision places a pixel to 1e-4 of a column, and is half as much work.
-    origin, slope = np.float32(first + step * start), np.float32(step)
-    reached = total[start:stop]
-    for y in range(reached.shape[0]):
-        position = origin + slope * np.float32(y)
-        column = np.uint32(np.int32(position))
-        upper = position - np.float32(column)
-        below = line[column]
-        reached[y] += below + upper * (line[column + np.uint32(1)] - below)
+    add_along(total[start:stop], line, np.float32(first + step * start), np.float32(step))
 
 
 @njit(cache=True, nogil=True)

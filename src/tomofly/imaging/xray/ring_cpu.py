@@ -1,14 +1,14 @@
 """Filtered projections in the processor's memory, and slices out of them by Numba's kernels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.backend import COARSE, PlaneSums, RingShape
-from tomofly.imaging.xray.blocks import LANES, bin_blocks, count_blocks, from_blocks
+from tomofly.imaging.xray.blocks import LANES, bin_blocks, count_blocks, from_blocks, turned
 from tomofly.imaging.xray.filters import FilterName
 from tomofly.imaging.xray.level_slices import TiltedPlane, add_tilted, level_slice, read_sinogram
 from tomofly.imaging.xray.row_filter import ramp_filter
@@ -35,7 +35,6 @@ class CpuSums:
     filter_name: FilterName
     of_lines: Float64Array
     of_plane: Float64Array
-    passing: FloatArray = field(repr=False)
 
 
 class CpuRing:
@@ -70,7 +69,7 @@ class CpuRing:
         """Give sums of vertical planes and a tilted one that hold nothing yet."""
         shape = (len(lines), self._full.shape[1], size, LANES)
         tilted = np.zeros((size, size) if plane else (0, 0))
-        return CpuSums(lines, plane, filter_name, np.zeros(shape), tilted, np.empty(shape, np.float32))
+        return CpuSums(lines, plane, filter_name, np.zeros(shape), tilted)
 
     def add(self, sums: PlaneSums, views: Views) -> None:
         """Add projections to sums, times their weights, which are negative to take them away."""
@@ -78,31 +77,37 @@ class CpuRing:
             raise TypeError("sums of another backend")
         taps = window_taps(sums.filter_name)
         if sums.lines:
-            sums.passing[:] = 0
-            add_lines(self._full, list(sums.lines), views, taps, sums.passing, threads=self._threads)
-            for_each(lambda line: _pour(sums, line), len(sums.lines), self._threads)
+            add_lines(self._full, list(sums.lines), views, taps, sums.of_lines, threads=self._threads)
         if sums.plane:
-            passing = np.zeros(sums.of_plane.shape, np.float32)
-            add_tilted(self._full, views, taps, sums.plane, passing, threads=self._threads)
-            sums.of_plane += passing
+            add_tilted(self._full, views, taps, sums.plane, sums.of_plane, threads=self._threads)
 
     def planes(self, sums: PlaneSums) -> list[FloatArray]:
         """Give the sums as images (z, t), float32, one per line."""
         if not isinstance(sums, CpuSums):
             raise TypeError("sums of another backend")
-        images = [np.empty(0, np.float32)] * len(sums.of_lines)
+        rows, blocks = self.shape.rows, self._full.shape[1]
+        images = [np.empty((rows, sums.of_lines.shape[2]), np.float32) for _ in sums.lines]
 
-        def one(line: int) -> None:
-            images[line] = from_blocks(sums.of_lines[line].astype(np.float32), self.shape.rows)
+        def one(index: int) -> None:
+            line, block = divmod(index, blocks)
+            turned(sums.of_lines[line, block], images[line][block * LANES : (block + 1) * LANES])
 
-        for_each(one, len(images), self._threads)
+        for_each(one, len(images) * blocks, self._threads)
         return images
 
     def tilted(self, sums: PlaneSums) -> FloatArray:
         """Give the tilted plane of sums as an image (y, x), float32."""
         if not isinstance(sums, CpuSums):
             raise TypeError("sums of another backend")
-        return np.ascontiguousarray(sums.of_plane.T, np.float32)
+        image = np.empty(sums.of_plane.shape[::-1], np.float32)
+        strips = range(0, len(image), LANES)
+
+        def one(index: int) -> None:
+            strip = slice(strips[index], strips[index] + LANES)
+            turned(sums.of_plane[:, strip], image[strip])
+
+        for_each(one, len(strips), self._threads)
+        return image
 
     def coarse_planes(self, lines: Sequence[Line], filter_name: FilterName, views: Views) -> list[FloatArray]:
         """Sum binned projections: images as large as ``planes`` gives, interpolated."""
@@ -123,10 +128,6 @@ class CpuRing:
         binned = replace(views, size=views.size // COARSE, binning=COARSE)
         image = level_slice(sinogram, binned, filter_name, threads=self._threads)
         return stretch(image, (views.size, views.size))
-
-
-def _pour(sums: CpuSums, line: int) -> None:
-    sums.of_lines[line] += sums.passing[line]
 
 
 def stretch(image: FloatArray, shape: tuple[int, int]) -> FloatArray:

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from numba import njit
 
 from tomofly.imaging.xray.blocks import LANES, FloatArray, count_blocks
-from tomofly.imaging.xray.lane_sums import add_rows
+from tomofly.imaging.xray.lane_squares import SIDE, turn_square
+from tomofly.imaging.xray.lane_sums import add_four, add_rows
 
 _NODES = 6
 _POWER = 4  # of the taper (1 - (k/reach)²): smooth enough for six nodes
+_SPARE = 3  # zeros on either side of the near weights: four columns are summed at once
 _WIDE = 1400  # columns from which twice the spacing is the faster split
 
 
@@ -27,9 +29,9 @@ _WIDE = 1400  # columns from which twice the spacing is the faster split
 class RampPlan:
     """Weights of both parts for rows of ``columns`` columns.
 
-    ``near``: of odd distances, negative ones first. ``gather`` (2, 3·spacing): of the columns of one parity
-    under a node. ``far``: of the distances of nodes, negative ones first. ``spread`` (spacing, 6): of the
-    nodes about each column.
+    ``near``: of odd distances, negative ones first, between ``_SPARE`` zeros. ``gather`` (2, 3·spacing): of
+    the columns of one parity under a node. ``far``: of the distances of nodes, negative ones first.
+    ``spread`` (spacing, 6): of the nodes about each column.
     """
 
     columns: int
@@ -57,7 +59,7 @@ def plan_ramp(columns: int) -> RampPlan:
     spread = _lagrange(np.arange(spacing) / spacing)
     return RampPlan(
         columns, spacing, nodes,
-        np.concatenate([near[::-1], near]).astype(np.float32),
+        np.pad(np.concatenate([near[::-1], near]), _SPARE).astype(np.float32),
         _gathering(spread), _far(nodes, spacing, reach), spread.astype(np.float32),
     )  # fmt: skip
 
@@ -98,13 +100,15 @@ def _transpose(rows: FloatArray, first: int, margin: int, lanes: FloatArray) -> 
     """Put rows ``first`` ... of (z, s) into lanes (margin + s + margin, lane)."""
     count = min(LANES, rows.shape[0] - first)
     columns = rows.shape[1]
-    # Pieces of 8 × 16: rows a power of two apart would push each other out of the cache.
-    for low in range(0, count, 8):
-        high = min(low + 8, count)
-        for start in range(0, columns, 16):
-            for s in range(start, min(start + 16, columns)):
-                for lane in range(low, high):
-                    lanes[margin + s, lane] = rows[first + lane, s]
+    squares = columns // SIDE * SIDE if count == LANES else 0
+    for start in range(0, squares, SIDE):
+        for low in range(0, LANES, SIDE):
+            turn_square(
+                lanes, (margin + start) * LANES + low, LANES, rows, (first + low) * columns + start, columns
+            )
+    for lane in range(count):
+        for s in range(squares, columns):
+            lanes[margin + s, lane] = rows[first + lane, s]
     if count < LANES:
         lanes[:, count:] = 0
 
@@ -125,9 +129,6 @@ def _filter_block(
     spacing, nodes = spread.shape[0], gathered.shape[1]
     gathered[:] = 0
     summed[:] = 0
-    for s in range(out.shape[0]):
-        for i in range(LANES):
-            out[s, i] = np.float32(0.25) * lanes[margin + s, i]
     # Node j lies at column (j - 2)·spacing and gathers from 3·spacing columns on either side.
     for parity in range(2):
         for j in range(nodes):
@@ -136,12 +137,26 @@ def _filter_block(
             add_rows(
                 gathered[parity], j, lanes, column, 2, gather[parity], first // 2, 3 * spacing - first // 2
             )
-        for i in range(nodes):
+        fours = nodes // 4 * 4
+        for i in range(0, fours, 4):
+            add_four(summed[parity], i, 1, gathered[parity], 0, 1, far, nodes - i, -1, nodes)
+        for i in range(fours, nodes):
             add_rows(summed[parity], i, gathered[parity], 0, 1, far, nodes - i, nodes)
-    for s in range(out.shape[0]):
-        at = margin + s
-        add_rows(out, s, lanes, at - near.shape[0] + 1, 2, near, 0, near.shape[0])
-        add_rows(out, s, summed[1 - s % 2], s // spacing, 1, spread, _NODES * (s % spacing), _NODES)
+    columns, reach = out.shape[0], near.shape[0] - 2 * _SPARE
+    eights = columns // 8 * 8
+    for s in range(columns):
+        for i in range(LANES):
+            out[s, i] = np.float32(0.25) * lanes[margin + s, i]
+        if s >= eights:
+            add_rows(out, s, lanes, margin + s - reach + 1, 2, near, _SPARE, reach)
+            add_rows(out, s, summed[1 - s % 2], s // spacing, 1, spread, _NODES * (s % spacing), _NODES)
+        elif s % 8 == 7:
+            # Four columns of one parity, two apart, see the same ones; a node's columns are a multiple of 8.
+            for even in range(2):
+                at = s - 7 + even
+                add_four(out, at, 2, lanes, margin + at - reach + 1, 2, near, _SPARE, -1, reach + _SPARE)
+                weights = _NODES * (at % spacing)
+                add_four(out, at, 2, summed[1 - even], at // spacing, 1, spread, weights, 2 * _NODES, _NODES)
 
 
 def ramp_filter(rows: FloatArray, out: FloatArray) -> None:

@@ -15,11 +15,12 @@ from numba import njit
 
 from tomofly.imaging.side_by_side import for_each
 from tomofly.imaging.xray.blocks import LANES, FloatArray
-from tomofly.imaging.xray.lane_sums import add_decaying, add_rows, add_two_rows
+from tomofly.imaging.xray.lane_sums import add_rows, add_two_rows, windowed_rows
 from tomofly.imaging.xray.window_taps import WindowTaps
 
 Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +83,12 @@ def line_positions(lines: list[Line], views: Views) -> Float64Array:
 
 
 def add_lines(
-    projections: FloatArray, lines: list[Line], views: Views, taps: WindowTaps, sums: FloatArray,
+    projections: FloatArray, lines: list[Line], views: Views, taps: WindowTaps, sums: Sums,
     *, threads: int = 1,
 ) -> None:  # fmt: skip
-    """Add the projections to vertical planes: sums (line, block, t, lane), float32.
+    """Add the projections to vertical planes: sums (line, block, t, lane), float32 or float64.
 
-    One pass over the projections serves all lines.
+    One pass over the projections serves all lines. What is added is summed in float32 first.
     """
     if not len(views.slots) or not lines:
         return
@@ -108,13 +109,13 @@ def _window(
 ) -> None:
     """Apply a window along the columns of rows (s, lane); beyond the ends are zeros."""
     columns, reach = rows.shape[0], taps.shape[0] // 2
+    if decays.shape[0]:
+        windowed_rows(out, rows, taps, reach, decays, gains, columns)
+        return
     out[:] = 0
     for s in range(columns):
         low, high = max(0, s - reach), min(columns, s + reach + 1)
         add_rows(out, s, rows, low, 1, taps, low - (s - reach), high - low)
-    for j in range(decays.shape[0]):
-        add_decaying(out, rows, 0, 1, columns, decays[j], gains[j])
-        add_decaying(out, rows, columns - 1, -1, columns, decays[j], gains[j])
 
 
 @njit(cache=True, nogil=True)
@@ -127,10 +128,11 @@ def _add_block(
     taps: FloatArray,
     decays: FloatArray,
     gains: FloatArray,
-    sums: FloatArray,
+    sums: Sums,
 ) -> None:
-    columns = projections.shape[2]
+    columns, size = projections.shape[2], sums.shape[2]
     windowed = np.empty((columns, LANES), np.float32)
+    passing = np.zeros((sums.shape[0], size, LANES), np.float32)
     plain = taps.shape[0] == 1 and decays.shape[0] == 0
     for view in range(slots.shape[0]):
         rows = projections[slots[view], block]
@@ -138,9 +140,11 @@ def _add_block(
             _window(rows, taps, decays, gains, windowed)
             rows = windowed
         for line in range(sums.shape[0]):
-            _add_line(
-                rows, positions[line, view, 0], positions[line, view, 1], weights[view], sums[line, block]
-            )
+            _add_line(rows, positions[line, view, 0], positions[line, view, 1], weights[view], passing[line])
+    for line in range(sums.shape[0]):
+        for t in range(size):
+            for i in range(LANES):
+                sums[line, block, t, i] += passing[line, t, i]
 
 
 @njit(cache=True, nogil=True)
