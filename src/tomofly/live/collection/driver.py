@@ -174,7 +174,7 @@ class Collection:
             Task.END: do.end,
             Task.RETAKE_DARK: lambda: do.retake(FrameKind.DARK),
             Task.RETAKE_FLAT: lambda: do.retake(FrameKind.FLAT),
-            Task.SYNC: do.sync,
+            Task.SYNC: do.turning.sync,
             Task.SAMPLE_IN: lambda: do.sample(out=False),
             Task.SAMPLE_OUT: lambda: do.sample(out=True),
         }
@@ -322,7 +322,7 @@ class Collection:
                         f"No frame has come for {self.frames.quiet_s():.0f} s although the camera runs"
                     )
             await self._procedures.watch_shutter()
-            await self._procedures.keep_turning()
+            await self._procedures.turning.keep()
         except DeviceFault as fault:
             self.notice(str(fault))
 
