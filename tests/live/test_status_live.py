@@ -23,6 +23,7 @@ from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.stream_table import STREAM_TABLE
 from tomofly.live.settings import LiveSettings, checked_settings
 from tomofly.live.status import alerts
+from tomofly.model import TomoflyError
 from tomofly.services.live import ENDING, STARTING, run
 
 PAGE = REPOSITORY / "docs" / "reference" / "live-pvs.md"
@@ -169,6 +170,12 @@ def test_the_beginning_and_the_end_are_told(
     service = {"state_folder": tmp_path, "log": str(tmp_path / "live.log")}
     run(checked_settings({"service": service, "capture": {"folder": tmp_path}}), PlainLines())
     assert capsys.readouterr().err.splitlines() == [STARTING, ENDING]
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    service = {"state_folder": tmp_path, "log": str(tmp_path / "none" / "live.log")}
+    with pytest.raises(TomoflyError, match=r"none/live\.log cannot be written.*service\.log"):
+        run(checked_settings({"service": service, "capture": {"folder": tmp_path}}))
 
 
 def test_what_libraries_print_goes_aside_and_not_into_the_view(tmp_path: Path) -> None:

@@ -199,8 +199,12 @@ class TerminalView(_View):
 
 def _printed_to(path: Path, undo: ExitStack) -> None:
     """Let the process print into a file from here on, and Python alone to the terminal."""
+    try:
+        file = path.open("ab")
+    except OSError:  # the log, which is beside it, will be complained of
+        return
     terminal = undo.enter_context(os.fdopen(os.dup(2), "w", encoding="utf-8"))
-    with path.open("ab") as file:
+    with file:
         for number in (1, 2):
             undo.callback(os.close, before := os.dup(number))
             undo.callback(os.dup2, before, number)

@@ -1,5 +1,6 @@
 """The parts of the live program, put together: what each hears of the others."""
 
+import difflib
 import os
 import time
 from collections.abc import Mapping
@@ -63,7 +64,11 @@ def pv_groups(settings: LiveSettings) -> tuple[PVValues, PVValues]:
 def _set_initial(scan: PVValues, stream: PVValues, name: str, value: Any) -> None:
     group = next((group for group in (scan, stream) if name in group.table), None)
     if group is None:
-        raise TomoflyError(f"There is no PV '{name}', as in [initial] of the settings")
+        close = difflib.get_close_matches(name, [*scan.table, *stream.table], n=1)
+        raise TomoflyError(
+            f"There is no PV '{name}', as in [initial] of the settings",
+            f"Did you mean '{close[0]}'?" if close else "`tomofly live pvs` lists all names",
+        )
     group.set(name, group.checked(name, value))
 
 

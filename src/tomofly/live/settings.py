@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin
@@ -172,6 +173,13 @@ class LiveSettings(Section):
         return Path(self.reconstruction.clicks) if self.reconstruction.clicks else None
 
 
+_LEGAL_FORMS: Mapping[Any, str] = {
+    Put: 'Write the PV and its value, such as ["2bmb:A_shutter:open", "1"]',
+    str | int | float: "Give a number or a text",
+}
+"""What is legal, where pydantic's own words do not help."""
+
+
 def read_settings(path: Path) -> LiveSettings:
     """Read and check a settings file; its relative paths start from its folder. Raises TomoflyError."""
     try:
@@ -195,23 +203,44 @@ def checked_settings(document: dict[str, Any], source: str = "the settings") -> 
 
 
 def _explained(first: Any, source: str) -> TomoflyError:
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        legal = sorted(_model_at(first["loc"][:-1]).model_fields)
-        close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
+    unknown = first["type"] == "extra_forbidden"
+    names, kind = _followed(first["loc"][:-1] if unknown else first["loc"])
+    if unknown:
+        name, legal = str(first["loc"][-1]), sorted(kind.model_fields)
+        close = difflib.get_close_matches(name, legal, n=1)
         do = f"Did you mean '{close[0]}'?" if close else f"Legal are: {', '.join(legal)}"
-        return TomoflyError(f"There is no setting '{where}', as in {source}", do)
-    message = first["msg"].removeprefix("Value error, ")
-    return TomoflyError(f"In {source}: {where or 'the whole'} cannot be {first['input']!r}: {message}")
+        return TomoflyError(f"There is no setting '{'.'.join([*names, name])}', as in {source}", do)
+    where = ".".join(names) or "the whole"
+    if first["type"] == "missing":
+        return TomoflyError(f"In {source}: {where} is missing")
+    message = _LEGAL_FORMS.get(kind, first["msg"].removeprefix("Value error, "))
+    return TomoflyError(f"In {source}: {where} cannot be {first['input']!r}: {message}")
 
 
-def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
-    model: type[BaseModel] = LiveSettings
-    for name in place:
-        annotation = model.model_fields[str(name)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return model
+def _followed(place: tuple[str | int, ...]) -> tuple[list[str], Any]:
+    """Follow a place through the settings: the names as the file has them, and the kind that is there."""
+    names: list[str] = []
+    kind: Any = LiveSettings
+    for step in place:
+        if _is_model(kind) and step in kind.model_fields:
+            kind = kind.model_fields[str(step)].annotation
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif isinstance(step, int) and get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
+        else:  # one of several kinds, which the file does not name
+            kind = next((one for one in get_args(kind) if _is_model(one) and _tag(one) == step), kind)
+            continue
+        names.append(str(step))
+    return names, kind
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
 
 
 def _placed(settings: LiveSettings, folder: Path) -> LiveSettings:
@@ -226,6 +255,7 @@ def _placed(settings: LiveSettings, folder: Path) -> LiveSettings:
             "capture": settings.capture.model_copy(
                 update={"folder": folder / settings.capture.folder.expanduser()}
             ),
+            "triggers": tuple(trigger.placed(folder) for trigger in settings.triggers),
             "service": service.model_copy(
                 update={"state_folder": folder / service.state_folder.expanduser(), "log": log}
             ),

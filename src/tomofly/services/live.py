@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import structlog
 
@@ -16,6 +16,7 @@ from tomofly.live.client import Change, LiveClient
 from tomofly.live.records.page import SECTIONS, pv_page
 from tomofly.live.records.saving import read_configuration, write_configuration
 from tomofly.live.settings import LiveSettings, PrefixSettings, example, read_settings
+from tomofly.model import TomoflyError
 
 if TYPE_CHECKING:  # commands that only ask need no mathematics
     from tomofly.live.live_slices import LiveSlices
@@ -75,15 +76,15 @@ def run(settings: LiveSettings, view: View | None = None) -> None:
         ended.set()
 
     say = view.say if view is not None else lambda _: None
-    say(STARTING)
     with _logged(settings.service.log):
+        say(STARTING)
         asyncio.run(main())
 
 
 @contextmanager
 def _logged(path: str) -> Iterator[None]:
     """Write the log as JSON lines into a file, or to standard error where it is named `-`."""
-    with nullcontext(sys.stderr) if path == "-" else Path(path).open("a", encoding="utf-8") as stream:
+    with _opened(path) as stream:
         structlog.configure(
             processors=[
                 structlog.processors.add_log_level,
@@ -99,6 +100,17 @@ def _logged(path: str) -> Iterator[None]:
             yield
         finally:
             structlog.reset_defaults()
+
+
+def _opened(path: str) -> AbstractContextManager[TextIO]:
+    if path == "-":
+        return nullcontext(sys.stderr)
+    try:
+        return Path(path).open("a", encoding="utf-8")
+    except OSError as error:
+        raise TomoflyError(
+            f"The log {path} cannot be written: {error.strerror}", "Name another as service.log"
+        ) from error
 
 
 @contextmanager

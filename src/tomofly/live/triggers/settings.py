@@ -71,6 +71,11 @@ class Example(TriggerSection):
     image: Path
     labels: Path
 
+    def placed(self, folder: Path) -> Self:
+        """Give the same, with relative paths starting from a folder."""
+        files = {name: folder / path.expanduser() for name, path in vars(self).items()}
+        return self.model_copy(update=files)
+
 
 class PixelsMeasure(_OfImage):
     """Pixels of a class, told by a classifier that learns from a few labelled strokes."""
@@ -155,3 +160,14 @@ class TriggerSettings(TriggerSection):
     frames: int = Field(900, ge=1, description="Frames to capture")
     pre: int = Field(0, ge=0, description="Frames before, from the ring")
     time_limit_s: float = Field(1.0, gt=0, le=600, description="A measurement that takes longer is ended")
+
+    def placed(self, folder: Path) -> Self:
+        """Give the same, with the relative paths of its files starting from a folder."""
+        measure = self.measure
+        if isinstance(measure, OnnxMeasure):
+            files: dict[str, Any] = {"model": folder / measure.model.expanduser()}
+        elif isinstance(measure, PixelsMeasure):
+            files = {"examples": tuple(example.placed(folder) for example in measure.examples)}
+        else:
+            return self
+        return self.model_copy(update={"measure": measure.model_copy(update=files)})
