@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import Table, func, select
 
 from tomofly.model import TomoflyError
-from tomofly.store import Database, dispatch, intake, planning, requests, sessions
+from tomofly.store import Database, dispatch, intake, planning, requests, results, sessions
 from tomofly.store import tables as t
-from tomofly.store.dispatch import BEGUN_LOSS, Done, Failed, StoredProduct
+from tomofly.store.dispatch import BEGUN_LOSS, Failed
 from tomofly.store.intake import NewItem
 from tomofly.store.planning import QueuedTask
+from tomofly.store.results import Done, StoredProduct
 from tomofly.store.sessions import NewSession
 
 STAGES = ["motion", "ctf"]
@@ -154,8 +155,8 @@ def test_a_result_replaces_all_of_the_earlier_one(stock: Stock) -> None:
     stock.finish(task, item, products=products, metrics={"total": 3.0, "early": 1.0}, flags=[("dark", "x")])
     stock.finish(task, item, products=products[:1], metrics={"total": 4.0})
     with stock.database.read() as connection:
-        result = dispatch.results_of(connection, [item], ["motion"])[item, "motion"]
-    assert result == dispatch.StoredResult("id", {"average": "motion/a.mrc"}, {"total": 4.0}, ())
+        result = results.results_of(connection, [item], ["motion"])[item, "motion"]
+    assert result == results.StoredResult("id", {"average": "motion/a.mrc"}, {"total": 4.0}, ())
 
 
 def test_a_task_is_given_up_after_its_retries(stock: Stock) -> None:

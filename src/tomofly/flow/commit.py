@@ -15,8 +15,9 @@ from tomofly.flow.runner import TaskOrder, TaskReport, is_storage_trouble, writa
 from tomofly.flow.superseded import keep_earlier
 from tomofly.formats.on_disk import sync
 from tomofly.model import Flag, FoldStage, fingerprint
-from tomofly.store import dispatch, intake, planning
-from tomofly.store.dispatch import Done, Failed, StoredProduct
+from tomofly.store import dispatch, intake, members, planning, results
+from tomofly.store.dispatch import Failed
+from tomofly.store.results import Done, StoredProduct
 
 if TYPE_CHECKING:
     from tomofly.flow.engine import Scope
@@ -123,8 +124,8 @@ class Committer:
 
     def _obsolete(self, connection: Connection, done: Sequence[Done]) -> list[str]:
         """Give the files that the new results do not have; of what may be an only copy, links alone."""
-        earlier = dispatch.product_paths(connection, [d.task_id for d in done if self.may_delete(d.stage)])
-        raw = dispatch.product_paths(connection, [d.task_id for d in done if not self.may_delete(d.stage)])
+        earlier = results.product_paths(connection, [d.task_id for d in done if self.may_delete(d.stage)])
+        raw = results.product_paths(connection, [d.task_id for d in done if not self.may_delete(d.stage)])
         links = [path for path in raw if (self._scope.folder / path).is_symlink()]
         present = {product.path for d in done for product in d.products}
         return [path for path in (*earlier, *links) if path not in present]
@@ -132,10 +133,10 @@ class Committer:
     def _forget(self, connection: Connection, void: Sequence[Failed]) -> list[str]:
         """Forget what failed tasks once left; give the paths of the files that may go with it."""
         kept = [f.task_id for f in void if not self.may_delete(f.stage)]
-        dispatch.forget_outcomes(connection, kept)
+        results.forget_outcomes(connection, kept)
         gone = [f.task_id for f in void if self.may_delete(f.stage)]
-        paths = dispatch.forget_outcomes(connection, gone)
-        dispatch.forget_checkpoints(connection, gone)
+        paths = results.forget_outcomes(connection, gone)
+        members.forget_checkpoints(connection, gone)
         return paths
 
     def may_delete(self, stage: str) -> bool:
@@ -147,14 +148,14 @@ class Committer:
 
     def tell_parents(self, connection: Connection, moves: Sequence[tuple[int, str, str, str | None]]) -> None:
         """Let groups and folds know of (item, stage, state, identity) changes of their members."""
-        intake.touch_items(connection, dispatch.update_members(connection, self._gathered(moves)))
+        intake.touch_items(connection, members.update_members(connection, self._gathered(moves)))
 
     def restore_members(
         self, connection: Connection, moves: Sequence[tuple[int, str, str, str | None]]
     ) -> None:
         """Tell groups and folds that wait for results which stand after all."""
-        waiting = dispatch.waiting_members(connection, self._gathered(moves))
-        intake.touch_items(connection, dispatch.update_members(connection, waiting))
+        waiting = members.waiting_members(connection, self._gathered(moves))
+        intake.touch_items(connection, members.update_members(connection, waiting))
 
     def _gathered(
         self, moves: Sequence[tuple[int, str, str, str | None]]
@@ -193,7 +194,7 @@ class Committer:
             order = report.order
             if isinstance(order.stage, FoldStage):
                 restart = order.mode in ("restart", "final")
-                dispatch.consume_elements(connection, order.item_id, order.consumed, restart=restart)
+                members.consume_elements(connection, order.item_id, order.consumed, restart=restart)
 
     def _tell_followers(self, connection: Connection, reports: Iterable[TaskReport]) -> None:
         """Note what folds say now, and have those who follow them looked at where that is new."""

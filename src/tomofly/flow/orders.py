@@ -30,8 +30,8 @@ from tomofly.model import (
     Stage,
     TaskState,
 )
-from tomofly.store import dispatch, planning
-from tomofly.store.dispatch import StoredResult
+from tomofly.store import planning
+from tomofly.store.results import StoredResult, product_path, results_of
 
 if TYPE_CHECKING:
     from tomofly.flow.engine import Scope
@@ -53,7 +53,7 @@ class OrderBook:
         """Write one order per task row."""
         workflow = self._scope.workflow
         needs = sorted({need for row in rows for need in workflow[row["stage"]].needs})
-        results = dispatch.results_of(connection, [row["item_id"] for row in rows], needs) if needs else {}
+        results = results_of(connection, [row["item_id"] for row in rows], needs) if needs else {}
         said = planning.said_by_folds(connection, self._scope.session_id, list(workflow.followed))
         return [self._order(connection, row, results, settings, threads, said) for row in rows]
 
@@ -122,7 +122,7 @@ class OrderBook:
         ids = [child for child, _, _ in elements]
         items = planning.items_by_id(connection, ids)
         need = stage.needs[0]
-        results = dispatch.results_of(connection, ids, [need])
+        results = results_of(connection, ids, [need])
         members = tuple(
             Member(item_ref(items[child]), _result(self._scope.folder, results[child, need]))
             for child in ids
@@ -143,7 +143,7 @@ class OrderBook:
     def _checkpoint(self, connection: Connection, row: RowMapping, stage: Stage) -> Path | None:
         if not isinstance(stage, FoldStage) or row["mode"] != "open":
             return None
-        stored = dispatch.product_path(connection, row["id"], "checkpoint")
+        stored = product_path(connection, row["id"], "checkpoint")
         return None if stored is None else self._scope.folder / stored
 
 

@@ -1,22 +1,12 @@
 """Tasks on their way: handing out, committing what came back, recovering after a crash."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    bindparam,
-    case,
-    delete,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, select, update
 
 from tomofly.store import tables as t
+from tomofly.store.results import Done, forget_outcomes, insert_outcomes
 
 BEGUN_LOSS = 5
 UNBEGUN_LOSS = 1
@@ -27,9 +17,6 @@ SUSPECT = 10**15
 
 OF_THE_ITEM = ("key", "kind", "source", "content", "attributes", "decisions")
 """What of its item a task is handed out with."""
-
-OUTDATED = ""
-"""In place of an identity: a checkpoint holds an element that is no longer what it was."""
 
 
 def next_tasks(
@@ -85,33 +72,6 @@ def recover_running(connection: Connection, session_id: int) -> int:
 
 
 @dataclass(frozen=True)
-class StoredProduct:
-    """A file in the session's folder."""
-
-    name: str
-    path: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """A task that ended well, with everything it left; its files are in place already."""
-
-    task_id: int
-    item_id: int
-    stage: str
-    fingerprint: str
-    identity: str
-    started_at: float
-    done_at: float
-    worker: str
-    products: Sequence[StoredProduct] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    flags: Sequence[tuple[str, str]] = ()
-    checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
 class Failed:
     """A task that did not end well.
 
@@ -158,42 +118,7 @@ def commit_done(connection: Connection, session_id: int, done: Sequence[Done]) -
         for d in done
     ]  # fmt: skip
     connection.execute(query, rows)
-    _insert_outcomes(connection, session_id, done)
-
-
-def _insert_outcomes(connection: Connection, session_id: int, done: Sequence[Done]) -> None:
-    products = [
-        {"task_id": d.task_id, "name": p.name, "path": p.path, "bytes": p.bytes}
-        for d in done
-        for p in d.products
-    ]
-    metrics = [
-        {
-            "task_id": d.task_id, "session_id": session_id, "item_id": d.item_id, "stage": d.stage,
-            "name": name, "value": value,
-        }
-        for d in done
-        for name, value in d.metrics.items()
-    ]  # fmt: skip
-    flags = [
-        {
-            "task_id": d.task_id, "session_id": session_id, "item_id": d.item_id, "stage": d.stage,
-            "code": code, "message": message,
-        }
-        for d in done
-        for code, message in d.flags
-    ]  # fmt: skip
-    for table, rows in ((t.products, products), (t.metrics, metrics), (t.flags, flags)):
-        if rows:
-            connection.execute(insert(table), rows)
-
-
-def forget_outcomes(connection: Connection, task_ids: Sequence[int]) -> list[str]:
-    """Forget the products, metrics and flags of tasks; give the relative paths of the products."""
-    paths = product_paths(connection, task_ids)
-    for table in (t.products, t.metrics, t.flags):
-        connection.execute(delete(table).where(table.c.task_id.in_(list(task_ids))))
-    return paths
+    insert_outcomes(connection, session_id, done)
 
 
 @dataclass(frozen=True)
@@ -248,18 +173,6 @@ def _write_failure(connection: Connection, failure: Failed, losses: int, attempt
     connection.execute(update(t.tasks).where(t.tasks.c.id == failure.task_id).values(**values))
 
 
-def forget_checkpoints(connection: Connection, task_ids: Sequence[int]) -> None:
-    """Have folds begin anew: their checkpoints are gone."""
-    folds = select(t.tasks.c.item_id).where(
-        t.tasks.c.id.in_(list(task_ids)), t.tasks.c.checkpoint.is_not(None)
-    )
-    parents = list(connection.scalars(folds))
-    if parents:
-        connection.execute(update(t.members).where(t.members.c.parent_id.in_(parents)).values(consumed=None))
-        cleared = update(t.tasks).where(t.tasks.c.id.in_(list(task_ids)))
-        connection.execute(cleared.values(checkpoint=None))
-
-
 def withdraw(connection: Connection, task_ids: Sequence[int]) -> None:
     """Take tasks out of the queue whose inputs are not what they were; the planner looks at them again."""
     if task_ids:
@@ -277,125 +190,3 @@ def requeue(connection: Connection, task_ids: Sequence[int], reason: str) -> Non
             .where(t.tasks.c.id.in_(list(task_ids)))
             .values(state="queued", started_at=None, reason=reason)
         )
-
-
-def update_members(connection: Connection, rows: Sequence[tuple[int, str, str, str | None]]) -> list[int]:
-    """Note (child, gathering stage, state, identity) of members; give the parents that this concerns."""
-    if not rows:
-        return []
-    mine = (t.members.c.child_id == bindparam("b_child"), t.members.c.stage == bindparam("b_stage"))
-    moved = (
-        update(t.members).where(*mine).values(state=bindparam("b_state"), identity=bindparam("b_identity"))
-    )
-    # What a checkpoint holds of an element that has ended differently since is marked as outdated.
-    consumed = t.members.c.consumed
-    same = or_(consumed.is_(None), consumed == bindparam("b_same"))
-    settled = moved.values(consumed=case((same, consumed), else_=OUTDATED))
-    for query, part in ((moved, [r for r in rows if r[2] == "waiting"]),
-                        (settled, [r for r in rows if r[2] != "waiting"])):  # fmt: skip
-        values = [
-            {"b_child": child, "b_stage": stage, "b_state": state, "b_identity": identity,
-             "b_same": identity or OUTDATED}
-            for child, stage, state, identity in part
-        ]  # fmt: skip
-        if values:
-            connection.execute(query, values)
-    children = sorted({row[0] for row in rows})
-    stages = sorted({row[1] for row in rows})
-    parents = select(t.members.c.parent_id).where(
-        t.members.c.child_id.in_(children), t.members.c.stage.in_(stages)
-    )
-    return sorted(set(connection.scalars(parents)))
-
-
-def waiting_members(
-    connection: Connection, rows: Sequence[tuple[int, str, str, str | None]]
-) -> list[tuple[int, str, str, str | None]]:
-    """Keep the (child, gathering stage, ...) rows of members that are noted as waiting."""
-    if not rows:
-        return []
-    m = t.members.c
-    query = select(m.child_id, m.stage).where(
-        m.child_id.in_({row[0] for row in rows}), m.stage.in_({row[1] for row in rows}), m.state == "waiting"
-    )
-    waiting = {(row[0], row[1]) for row in connection.execute(query)}
-    return [row for row in rows if (row[0], row[1]) in waiting]
-
-
-def consume_elements(
-    connection: Connection, parent_id: int, consumed: Sequence[tuple[int, str]], *, restart: bool
-) -> None:
-    """Note which (child, identity) elements a fold's checkpoint holds."""
-    m = t.members.c
-    if restart:
-        connection.execute(update(t.members).where(m.parent_id == parent_id).values(consumed=None))
-    # An element may have been made again while the fold was at work.
-    same = or_(m.identity == bindparam("b_identity"), m.state == "waiting")
-    query = (
-        update(t.members)
-        .where(m.parent_id == parent_id, m.child_id == bindparam("b_child"))
-        .values(consumed=case((same, bindparam("b_identity")), else_=OUTDATED))
-    )
-    if consumed:
-        connection.execute(
-            query, [{"b_child": child, "b_identity": identity} for child, identity in consumed]
-        )
-
-
-def product_path(connection: Connection, task_id: int, name: str) -> str | None:
-    """Give the relative path of one product of a task."""
-    query = select(t.products.c.path).where(t.products.c.task_id == task_id, t.products.c.name == name)
-    return connection.scalar(query)
-
-
-def product_paths(connection: Connection, task_ids: Sequence[int]) -> list[str]:
-    """Give the relative paths of all products of these tasks."""
-    query = select(t.products.c.path).where(t.products.c.task_id.in_(list(task_ids)))
-    return list(connection.scalars(query))
-
-
-@dataclass(frozen=True)
-class StoredResult:
-    """A committed result as rows, to be handed to a stage that needs it."""
-
-    identity: str
-    products: Mapping[str, str]
-    metrics: Mapping[str, float]
-    flags: tuple[tuple[str, str], ...]
-
-
-def results_of(
-    connection: Connection, item_ids: Sequence[int], stages: Sequence[str]
-) -> dict[tuple[int, str], StoredResult]:
-    """Give the committed results of some stages on some items, by (item, stage)."""
-    found: dict[tuple[int, str], StoredResult] = {}
-    for start in range(0, len(item_ids), 500):
-        part = list(item_ids[start : start + 500])
-        query = select(t.tasks.c.id, t.tasks.c.item_id, t.tasks.c.stage, t.tasks.c.identity).where(
-            t.tasks.c.item_id.in_(part), t.tasks.c.stage.in_(list(stages)), t.tasks.c.state == "done"
-        )
-        rows = {row[0]: (row[1], row[2], row[3]) for row in connection.execute(query)}
-        found.update(_outcomes(connection, rows))
-    return found
-
-
-def _outcomes(
-    connection: Connection, tasks: Mapping[int, tuple[int, str, str]]
-) -> dict[tuple[int, str], StoredResult]:
-    ids = list(tasks)
-    products: dict[int, dict[str, str]] = {i: {} for i in ids}
-    metrics: dict[int, dict[str, float]] = {i: {} for i in ids}
-    flags: dict[int, list[tuple[str, str]]] = {i: [] for i in ids}
-    p, m, f = t.products.c, t.metrics.c, t.flags.c
-    for task, name, path in connection.execute(select(p.task_id, p.name, p.path).where(p.task_id.in_(ids))):
-        products[task][name] = path
-    for task, name, value in connection.execute(select(m.task_id, m.name, m.value).where(m.task_id.in_(ids))):
-        metrics[task][name] = value
-    for task, code, text in connection.execute(
-        select(f.task_id, f.code, f.message).where(f.task_id.in_(ids))
-    ):
-        flags[task].append((code, text))
-    return {
-        (item, stage): StoredResult(identity, products[i], metrics[i], tuple(flags[i]))
-        for i, (item, stage, identity) in tasks.items()
-    }

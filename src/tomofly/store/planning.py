@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, insert, or_, select, update
 
 from tomofly.store import tables as t
-from tomofly.store.dispatch import OUTDATED, forget_checkpoints, forget_outcomes
+from tomofly.store.members import OUTDATED, forget_checkpoints
+from tomofly.store.results import forget_outcomes
 
 
 def dirty_items(connection: Connection, session_id: int, now: float, limit: int) -> list[RowMapping]:
