@@ -68,8 +68,10 @@ def slices(rows: int = ROWS, columns: int = COLUMNS, **more: Any) -> LiveSlices:
 
 
 class Bench:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **kept: float) -> None:
+        """`kept`: settings that were kept over a restart."""
         self.values = PVValues("r:", STREAM_TABLE)
+        self.values.restore(kept)
         self.reconstructor = FakeReconstructor()
         self.told: list[str] = []
         self.values.on_refusal(self.told.append)
@@ -158,6 +160,38 @@ def test_each_lens_has_its_centre_also_after_a_restart(bench: OnBench, tmp_path:
         again = Bench(tmp_path)
         again.control.lens(1)
         assert again.values["Center"] == 18.0
+
+    bench(test)
+
+
+def test_a_restart_with_another_lens_in_takes_no_lens_its_centre(bench: OnBench, tmp_path: Path) -> None:
+    async def test(made: Bench) -> None:
+        await made.came(slices())
+        made.values.take("Center", 14.0)
+        made.control.lens(2)
+        made.values.take("Center", 18.0)
+        again = Bench(tmp_path, Center=18.0)
+        await again.came(slices())
+        again.control.lens(2)
+        assert (again.values["Center"], again.reconstructor.restarts) == (18.0, 0)
+        again.control.lens(0)
+        assert again.values["Center"] == 14.0
+        other = Bench(tmp_path, Center=14.0)
+        other.control.lens(2)
+        assert other.values["Center"] == 18.0
+
+    bench(test)
+
+
+def test_a_centre_that_was_found_is_remembered_for_its_lens(bench: OnBench) -> None:
+    async def test(made: Bench) -> None:
+        made.values.take("AutoCenterEnable", 1)
+        await made.came(slices(centre=13.0))
+        made.control.publish()
+        made.control.lens(1)
+        made.values.take("Center", 18.0)
+        made.control.lens(0)
+        assert made.values["Center"] == 13.0
 
     bench(test)
 

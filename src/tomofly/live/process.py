@@ -227,7 +227,7 @@ class LiveProgram:
     async def _follow_lens(self, lens: int) -> None:
         """Bring what the slices cross in into the middle, where LensChangeSync says so, for the new lens."""
         control, stream = self.reconstruction, self.parts.stream
-        if control is None:
+        if control is None or control.lens_in == lens:
             return
         if stream.text("LensChangeSync") == "Yes":
             await move_by(self._channels, stream, control.way_to_the_middle(), self._tell)

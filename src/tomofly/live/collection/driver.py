@@ -84,6 +84,7 @@ class Collection:
         self._began = 0.0
         self._first_count = 0
         self._watches: list[Watching] = []
+        self._lens: int | None = None
 
     def _devices(self) -> Beamline:
         return beamline(self.channels, self.settings, self.values)
@@ -335,7 +336,8 @@ class Collection:
 
     def _lens_came(self, value: Any) -> None:
         lens = int(value)
-        if lens != self.values.whole("StreamLens"):
+        if lens != self._lens:
+            self._lens = lens
             self.values.set("StreamLens", lens)
             self.listeners.lens(lens)
 

@@ -1,7 +1,6 @@
 """The PVs of live reconstruction: parameters in, state and measures out."""
 
 import asyncio
-import json
 import math
 import time
 from collections import deque
@@ -13,12 +12,12 @@ import numpy as np
 import structlog
 
 from tomofly.imaging.xray.filters import FILTER_NAMES
+from tomofly.live.control.lens import OF_A_LENS, LensMemory
 from tomofly.live.frames import Frame
 from tomofly.live.live_slices import LiveSlices
 from tomofly.live.parameters import LiveParameters
 from tomofly.live.pixels import binning_ratio, rescaled_centre, rescaled_position
 from tomofly.live.records.pv import Value
-from tomofly.live.records.saving import write_configuration
 from tomofly.live.records.values import PVValues
 from tomofly.model import BadInput
 
@@ -30,7 +29,6 @@ PARAMETERS = (
 )  # fmt: skip
 POSITIONS = ("Center", "OrthoX", "OrthoY", "OrthoZ")
 """PVs whose 0 means that nobody has chosen yet: the middle is taken, and shown."""
-OF_A_LENS = ("Center", "PixelSize")
 LATENCIES = 200
 DEFAULTS = LiveParameters.model_validate({})
 FIND_S = 30.0
@@ -86,7 +84,7 @@ class ReconstructionControl:
     ) -> None:  # fmt: skip
         """`binned` bins a frame as it is to be reconstructed; `binning`: that of the positions in the PVs."""
         self.values, self._reconstructor, self._show_limits = values, reconstructor, show_limits
-        self._memory, self._now = memory, now
+        self._lenses, self._now = LensMemory(memory), now
         self._binned, self._binning = binned, binning
         self._loop = asyncio.get_running_loop()
         self.running = False
@@ -97,8 +95,6 @@ class ReconstructionControl:
         self._size: tuple[int, int] | None = None
         self._shown = -1
         self._measured = -1
-        self._lenses: dict[str, dict[str, float]] = _read_lenses(memory)
-        self._lens = 0
         self._found_at: float | None = None
 
     def connect(self) -> None:
@@ -267,33 +263,23 @@ class ReconstructionControl:
         self._found_at = None
         self.values.set("AutoCenter", 0)
 
+    @property
+    def lens_in(self) -> int:
+        """The lens that centre and pixel size belong to."""
+        return self._lenses.lens
+
     def lens(self, lens: int) -> None:
         """Another lens is in: its own centre and pixel size come back, and projections begin anew."""
-        self._lens = lens
-        for name, value in self._lenses.get(str(lens), {}).items():
-            if name in OF_A_LENS:
-                self.values.set(name, self._seen(name, value, 1 / self._binning))
+        if lens == self.lens_in:
+            return
+        self._remember_lens()
+        for name, value in self._lenses.change(lens, self._binning).items():
+            self.values.set(name, value)
         self._reconstructor.restart()
         self._apply()
 
-    @staticmethod
-    def _seen(name: str, value: float, ratio: float) -> float:
-        """Give a lens's centre or pixel size for other pixels; remembered are those of the camera."""
-        return rescaled_centre(value, ratio) if name == "Center" else value / ratio
-
     def _remember_lens(self) -> None:
-        known = {
-            name: self._seen(name, self.values.number(name), self._binning)
-            for name in OF_A_LENS
-            if self.values.number(name)
-        }
-        if not known or self._lenses.get(str(self._lens)) == known:
-            return
-        self._lenses[str(self._lens)] = known
-        try:
-            write_configuration(self._memory, self._lenses)
-        except OSError as error:
-            log.warning("what lenses need is not saved", reason=error.strerror)
+        self._lenses.keep({name: self.values.number(name) for name in OF_A_LENS}, self._binning)
 
     def go_to(self, positions: Mapping[str, int]) -> None:
         """Put the slices at positions by the names of their PVs."""
@@ -323,11 +309,3 @@ class ReconstructionControl:
             "SampleTomo90degPVName": -(off["OrthoY"] - columns / 2) * pixel_mm,
             "SampleYPVName": (off["OrthoZ"] - rows / 2) * pixel_mm,
         }
-
-
-def _read_lenses(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {str(lens): {str(n): float(v) for n, v in known.items()} for lens, known in document.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
