@@ -46,6 +46,8 @@ foreign = "{foreign}"
 [reconstruction]
 memory_gb = {memory_gb}
 threads = {threads}
+[service]
+reserve = true
 [capture]
 ring_gb = {ring_gb}
 minimum_free_gb = 0.1

@@ -4,29 +4,59 @@ import ctypes
 import gc
 from contextlib import suppress
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
+
+from tomofly.imaging.side_by_side import for_each
 
 log = structlog.get_logger(__name__)
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # glibc's malloc.h
 LARGEST_KEPT = 32 * 2**20
-KEPT = 2**30
+KEPT = 2**31 - 1
 ROOM = 64 * 2**20
+_PIECE = 2**24  # values, 64 MiB
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed arrays of up to 32 MiB for the next ones, 1 GiB in all; False where the C library cannot.
+    """Keep freed arrays of up to 32 MiB for the next ones, 2 GiB in all; False where the C library cannot.
 
     Otherwise each is given back to the system and asked for again, which costs a page fault for every 4 KiB:
-    more than the arithmetic on it.
+    more than the arithmetic on it. What one thread frees, any other may use.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         log.info("freed memory cannot be kept: no mallopt")
         return False
-    wanted = ((_MMAP_THRESHOLD, LARGEST_KEPT), (_TRIM_THRESHOLD, KEPT), (_TOP_PAD, ROOM))
+    wanted = (
+        (_MMAP_THRESHOLD, LARGEST_KEPT), (_TRIM_THRESHOLD, KEPT), (_TOP_PAD, ROOM), (_ARENA_MAX, 1)
+    )  # fmt: skip
     return all(bool(mallopt(parameter, value)) for parameter, value in wanted)
+
+
+def taken_beforehand(size_bytes: int, threads: int) -> NDArray[np.float32]:
+    """Give flat memory, float32, that the system has handed over already, by writing to all of it."""
+    memory = np.empty(size_bytes // 4, np.float32)
+    pieces = range(0, len(memory), _PIECE)
+
+    def fill(index: int) -> None:
+        memory[pieces[index] : pieces[index] + _PIECE] = 0
+
+    for_each(fill, len(pieces), threads)
+    return memory
+
+
+def keep_ready(size_bytes: int) -> None:
+    """Have so much memory handed over by the system and freed, for arrays that come one by one.
+
+    At most what ``keep_freed_memory``, which comes first, keeps.
+    """
+    count = min(size_bytes, KEPT - 2**30) // LARGEST_KEPT
+    arrays = [np.zeros(LARGEST_KEPT // 2, np.uint8) for _ in range(2 * count)]
+    for array in arrays:
+        array[:] = 1
 
 
 def unlock_memory() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import structlog
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from tomofly.live.frame_reading import FrameReader
 from tomofly.live.frames import FrameKind
 from tomofly.live.intake import Intake
 from tomofly.live.losses import LossCounter
+from tomofly.live.memory import keep_ready, taken_beforehand
 from tomofly.live.parameters import LiveParameters
 from tomofly.live.pixels import SIZES
 from tomofly.live.reconstruction import LiveReconstructor
@@ -92,6 +94,7 @@ class Parts:
     def __init__(self, settings: LiveSettings) -> None:
         self.settings = settings
         self.scan, self.stream = pv_groups(settings)
+        self._ring_memory: NDArray[np.float32] | None = None
         self.losses = LossCounter()
         self.reader = FrameReader()
         self.intake = Intake(
@@ -125,7 +128,25 @@ class Parts:
             most_slots=wanted.projections,
             backend=wanted.backend,
             threads=wanted.threads or _cores(),
+            memory=self._ring_memory,
         )
+
+    def take_memory(self) -> None:
+        """Take the memory of both rings, where that is wanted; TomoflyError where there is too little."""
+        if not self.settings.service.reserve:
+            return
+        here = backend_in_use(self.settings) == "cpu"
+        filtered = int(self.settings.reconstruction.memory_gb * GIGABYTE) if here else 0
+        raw = int(self.settings.capture.ring_gb * GIGABYTE)
+        free = psutil.virtual_memory().available
+        if filtered + raw > free:
+            raise TomoflyError(
+                f"service.reserve wants {(filtered + raw) / GIGABYTE:.1f} GB for the rings, and"
+                f" {free / GIGABYTE:.1f} GB are free",
+                "Set reconstruction.memory_gb or capture.ring_gb lower, or service.reserve to false",
+            )
+        keep_ready(raw)
+        self._ring_memory = taken_beforehand(filtered, self.room().threads) if here else None
 
     def reconstructor(self) -> LiveReconstructor:
         """Make the live reconstruction. Raises TomoflyError where it cannot be."""

@@ -356,6 +356,7 @@ async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | 
     settings.service.state_folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     program = LiveProgram(settings)
+    await asyncio.to_thread(program.parts.take_memory)
     await _kernels_ready(program)
     await program.start()
     spare_garbage_collection()

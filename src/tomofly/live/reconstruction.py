@@ -195,8 +195,9 @@ class LiveReconstructor:
             try:
                 self._begin_anew(step)
                 self._accept(step)
+                began = time.monotonic()
                 if self._answer(step, due):
-                    due = time.monotonic() + self._interval
+                    due = began + self._interval
                     self._look_at_all(step)
             except Exception as error:  # the session goes on with the next frame
                 self._note(f"a step of the live reconstruction failed: {error}", "failed", len(step.frames))

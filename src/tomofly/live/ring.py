@@ -59,6 +59,7 @@ class AngularRing:
         self._cells: dict[int, list[Entry]] = {}
         self._order = 0
         self._origin = 0.0
+        self._window: Window | None = None
         self._early: list[float] = []
         self._crowded: deque[bool] = deque(maxlen=_RECENT)
         self._step = self._legal(step_deg or HALF_TURN_DEG / slots)
@@ -99,6 +100,7 @@ class AngularRing:
             raise ValueError(f"a projection without an angle ({angle_deg}) has no place")
         if not self._free:
             raise ValueError("no slot is free: release those that left")
+        self._window = None
         self._learn(angle_deg)
         self._order += 1
         cell = self._cell(angle_deg)
@@ -125,15 +127,17 @@ class AngularRing:
 
     def reshape(self, turns: float, step_deg: float | None) -> None:
         """Change the window; what is kept stays where it fits."""
-        self._turns, self._told = turns, step_deg
+        self._turns, self._told, self._window = turns, step_deg, None
         self._rearrange(self._legal(step_deg or self._step))
 
     def window(self) -> Window:
         """Give what is kept, with weights by the angles' gaps."""
-        entries = list(self._entries.values())
-        angles = np.array([entry.angle_deg for entry in entries], np.float64)
-        slots = np.array([entry.slot for entry in entries], np.int64)
-        return Window(slots, angles, angular_weights(angles))
+        if self._window is None:
+            entries = list(self._entries.values())
+            angles = np.array([entry.angle_deg for entry in entries], np.float64)
+            slots = np.array([entry.slot for entry in entries], np.int64)
+            self._window = Window(slots, angles, angular_weights(angles))
+        return self._window
 
     def coverage_deg(self) -> float:
         """Give how much of the half turn is seen."""

@@ -139,6 +139,9 @@ class ServiceSettings(Section):
     state_folder: Path = Field(Path(), description="Where settings PVs are saved")
     log: str = Field("live.log", min_length=1, description="File of the log, JSON lines; -: standard error")
     status_s: float = Field(1.0, ge=0.1, le=60, description="Time between two updates of the status")
+    reserve: bool = Field(
+        False, description="Take the memory of both rings at start, so that no frame waits for it"
+    )
     presence_s: float = Field(
         1.0, ge=0.1, le=30, description="How long to look for another server of the names"
     )

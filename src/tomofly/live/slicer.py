@@ -1,7 +1,7 @@
 """The ring and the slices out of it, without threads of its own: what the live reconstruction runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -35,13 +35,17 @@ _PREVIEW_VIEWS = 90
 
 @dataclass(frozen=True)
 class Room:
-    """How much memory the ring may take, how many slots at most, on what, and by how many threads."""
+    """How much memory the ring may take, how many slots at most, on what, and by how many threads.
+
+    ``memory``: taken beforehand, flat, float32, for rings to lie in where it is large enough for them.
+    """
 
     memory_bytes: int = 6 * 2**30
     most_slots: int = 4096
     backend: Choice = "auto"
     threads: int = 2
     half: bool = False
+    memory: FloatArray | None = field(default=None, compare=False, repr=False)
 
     def shape(self, rows: int, columns: int) -> RingShape:
         """Give the ring for a detector; at least two batches of slots, whatever the memory."""
@@ -65,7 +69,7 @@ class LiveSlicer:
     def __init__(self, rows: int, columns: int, parameters: LiveParameters, room: Room) -> None:
         self.shape = room.shape(rows, columns)
         self.backend: RingBackend = open_backend(
-            room.backend, self.shape, threads=room.threads, half=room.half
+            room.backend, self.shape, threads=room.threads, half=room.half, memory=room.memory
         )
         self._threads = room.threads
         self._parameters = parameters
@@ -223,8 +227,8 @@ class LiveSlicer:
 
     def settled(self, preparation: int) -> float:
         """Give the share of projections that were prepared as they now would be."""
-        slots = [entry.slot for entry in self.ring.entries()]
-        return float(np.mean(self._made_with[slots] == preparation)) if slots else 0.0
+        slots = self.ring.window().slots
+        return float(np.mean(self._made_with[slots] == preparation)) if len(slots) else 0.0
 
     def forget(self, keep: Literal["centres", "nothing"] = "nothing") -> None:
         """Begin with an empty ring; a new sample has another centre, unless that is to be kept."""

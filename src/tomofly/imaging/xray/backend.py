@@ -94,11 +94,19 @@ def gpu_problem() -> str | None:
     return None if count else "CUDA finds no device"
 
 
-def open_backend(choice: Choice, shape: RingShape, *, threads: int = 2, half: bool = False) -> RingBackend:
+def open_backend(
+    choice: Choice,
+    shape: RingShape,
+    *,
+    threads: int = 2,
+    half: bool = False,
+    memory: FloatArray | None = None,
+) -> RingBackend:
     """Open a ring of the given shape on the processor or the graphics processor.
 
-    'auto' takes the graphics processor where there is one. ``half``: keep the ring there in float16. Raises
-    ValueError where 'gpu' is asked for and cannot be had, or the choice is unknown.
+    'auto' takes the graphics processor where there is one. ``half``: keep the ring there in float16.
+    ``memory``: flat, float32, for a ring in the processor's memory to lie in, where it is large enough.
+    Raises ValueError where 'gpu' is asked for and cannot be had, or the choice is unknown.
     """
     if choice not in ("auto", "cpu", "gpu"):
         raise ValueError(f"the backend is auto, cpu or gpu, not {choice!r}")
@@ -111,4 +119,4 @@ def open_backend(choice: Choice, shape: RingShape, *, threads: int = 2, half: bo
         return GpuRing(shape, half=half)
     from tomofly.imaging.xray.ring_cpu import CpuRing
 
-    return CpuRing(shape, threads)
+    return CpuRing(shape, threads, memory)

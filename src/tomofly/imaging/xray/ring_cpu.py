@@ -43,13 +43,18 @@ class CpuRing:
     name = "cpu"
     level_is_quick = False
 
-    def __init__(self, shape: RingShape, threads: int = 2) -> None:
+    def __init__(self, shape: RingShape, threads: int = 2, memory: FloatArray | None = None) -> None:
         self.shape = shape
         self._threads = threads
         blocks, half_blocks = count_blocks(shape.rows), count_blocks(max(1, shape.rows // COARSE))
-        # Memory of slots that are never stored is never touched, and so costs nothing.
-        self._full = np.empty((shape.slots, blocks, shape.columns, LANES), np.float32)
-        self._coarse = np.empty((shape.slots, half_blocks, shape.columns // COARSE, LANES), np.float32)
+        full = (shape.slots, blocks, shape.columns, LANES)
+        coarse = (shape.slots, half_blocks, shape.columns // COARSE, LANES)
+        sizes = int(np.prod(full)), int(np.prod(coarse))
+        if memory is None or len(memory) < sum(sizes):
+            # Memory of slots that are never stored is never touched, and so costs nothing.
+            memory = np.empty(sum(sizes), np.float32)
+        self._full = memory[: sizes[0]].reshape(full)
+        self._coarse = memory[sizes[0] : sum(sizes)].reshape(coarse)
 
     def store(self, slot: int, absorption: FloatArray) -> None:
         """Ramp-filter a projection (z, s), float32, into a slot, and bin it."""
