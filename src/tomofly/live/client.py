@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 from p4p.client.thread import Context, Disconnected, RemoteError
 
 from tomofly.live.records.pv import COMPUTED, PV, Record, Value
@@ -16,6 +15,7 @@ from tomofly.live.records.saving import configure
 from tomofly.live.records.scan_table import SCAN_TABLE
 from tomofly.live.records.stream_table import STREAM_TABLE
 from tomofly.live.records.values import PVValues
+from tomofly.live.records.waveform_text import as_text, as_waveform
 from tomofly.model import BadInput, TomoflyError
 
 STATUS_NAME = "Status"
@@ -225,7 +225,7 @@ class LiveClient:
     def copy(self, file: str = "") -> None:
         """Ask for a captured file to be copied once more, or all that failed. Raises TomoflyError."""
         before = self._notice()
-        self._put(self.prefixes[False] + "StreamCopyFile", np.frombuffer(file.encode() + b"\0", np.uint8), 5)
+        self._put(self.prefixes[False] + "StreamCopyFile", as_waveform(file), 5)
         until = time.monotonic() + REFUSAL_S
         while time.monotonic() < until:
             notice = self._notice()
@@ -299,14 +299,9 @@ def without_time(notice: str) -> str:
     return _TIME_OF_DAY.sub("", notice)
 
 
-def as_text(value: Any) -> str:
-    """Read the text of a waveform PV as PVAccess gives it."""
-    return bytes(np.asarray(value).astype(np.uint8)).split(b"\0", 1)[0].decode(errors="replace")
-
-
 def _for_put(pv: PV, value: Value) -> Any:
     if pv.record is Record.TEXT:
-        return np.frombuffer(str(value).encode() + b"\0", dtype=np.uint8)
+        return as_waveform(str(value))
     return value
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from p4p.client.asyncio import Context
 from p4p.client.thread import Disconnected, RemoteError
 
+from tomofly.live.records.waveform_text import as_text
 from tomofly.model import TomoflyError
 
 PVA = "pva://"
@@ -147,4 +148,4 @@ def _plain(value: Any) -> Any:
     array = np.asarray(value)
     if array.ndim == 0:
         return array.item()
-    return bytes(array).split(b"\0", 1)[0].decode(errors="replace") if array.dtype.itemsize == 1 else array
+    return as_text(array) if array.dtype.itemsize == 1 else array

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from softioc import asyncio_dispatcher, builder, fields, imports, softioc
 from softioc.builder import PythonDevice
 
 from tomofly.live.memory import unlock_memory
 from tomofly.live.records.pv import PV, TEXT_BYTES, Record, Value
 from tomofly.live.records.values import PVValues
+from tomofly.live.records.waveform_text import as_text, as_waveform
 from tomofly.live.records.writers import Writers
 
 STATE_PREFIXES = (
@@ -99,7 +99,7 @@ class Ioc:
 
     def _validator(self, group: PVValues, pv: PV) -> Callable[[Any, Any], bool]:
         def validate(_record: Any, value: Any) -> bool:
-            plain = _text(value) if pv.record is Record.TEXT else value
+            plain = as_text(value) if pv.record is Record.TEXT else value
             if getattr(self._own, "writing", False):
                 group.note(pv.name, plain)
                 return True
@@ -188,9 +188,5 @@ def _states(pv: PV) -> dict[str, Any]:
 
 def _for_record(pv: PV, value: Value) -> Any:
     if pv.record is Record.TEXT:
-        return np.frombuffer(str(value).encode() + b"\0", dtype=np.uint8)
+        return as_waveform(str(value))
     return value
-
-
-def _text(value: Any) -> str:
-    return bytes(np.asarray(value, dtype=np.uint8)).split(b"\0", 1)[0].decode(errors="replace")
