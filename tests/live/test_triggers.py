@@ -162,12 +162,23 @@ def test_one_trigger_that_cannot_work_does_not_keep_the_others_from_it(tmp_path:
     captures = Captures()
     missing = trigger(name="missing", measure={"kind": "onnx", "model": str(tmp_path / "no.onnx")})
     with service(tmp_path, captures, missing, trigger()) as made:
+        wait_for(lambda: bool(lines(made)))
         assert lines(made)[0]["verdict"] == "cannot work"
         assert "no.onnx" in lines(made)[0]["trouble"]
         shown(made, seen(0.9))
         states = {each["name"]: each["state"] for each in made.status()}
     assert states == {"missing": "cannot work", "crack": "fired"}
     assert len(captures.asked) == 1
+
+
+def test_nobody_waits_for_a_trigger_that_gets_ready_neither_at_the_start_nor_at_the_end(
+    tmp_path: Path,
+) -> None:
+    begun = time.monotonic()
+    with service(tmp_path, Captures(), misbehaving("hang at the start")) as made:
+        assert made.status()[0]["state"] == "gets ready"
+    assert time.monotonic() - begun < PATIENCE_S / 2
+    assert lines(made) == []
 
 
 def test_two_triggers_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -36,6 +37,7 @@ class Evaluator:
         self._settings = settings
         self._child: _Child | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def start(self) -> None:
         """Start the process and make the measure. Raises TomoflyError where it cannot be made."""
@@ -60,12 +62,19 @@ class Evaluator:
         return Evaluation(answer["value"], answer["mask"], answer["trouble"], seconds)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, also one that somebody is waiting for."""
+        self._closed = True
+        if (child := self._child) is not None:
+            child.kill()
         with self._lock:
             self._stop()
 
     def _started(self) -> "_Child":
+        if self._closed:
+            raise TomoflyError(f"The trigger '{self._settings.name}' is being ended")
         self._child = child = _Child(self._settings)
+        if self._closed:  # meanwhile
+            child.kill()
         answer = child.answer(LOADING_LIMIT_S)
         if answer is None or answer["trouble"]:
             self._stop()
@@ -104,6 +113,11 @@ class _Child:
         except (EOFError, OSError):
             return None
         return answer
+
+    def kill(self) -> None:
+        """End the process, from any thread; whoever waits for an answer learns it."""
+        with suppress(ValueError):  # it has ended by itself
+            self._process.kill()
 
     def end(self) -> None:
         """End the process at once."""

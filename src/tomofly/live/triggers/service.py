@@ -34,7 +34,14 @@ class _Trigger:
     value: float = float("nan")
     seconds: float = 0.0
     trouble: str = ""
+    ready: bool = False
     out_of_work: bool = False
+
+    def state_in_words(self) -> str:
+        """Say what it does: its last verdict, or why there is none."""
+        if self.out_of_work:
+            return "cannot work"
+        return str(self.verdict or ("waits for slices" if self.ready else "gets ready"))
 
 
 def _evaluated(seen: Observation, trigger: _Trigger) -> Evaluation:
@@ -57,15 +64,22 @@ class TriggerService:
         self._thread = threading.Thread(target=self._work, name="triggers", daemon=True)
 
     def start(self) -> None:
-        """Get all measures ready and begin. A trigger that cannot work is said, and left out."""
-        for trigger in self._triggers:
-            try:
-                trigger.evaluator.start()
-            except TomoflyError as error:
+        """Begin: all measures are got ready, which nobody has to wait for, then outputs are looked at.
+
+        A trigger that cannot work is said, and left out.
+        """
+        self._thread.start()
+
+    def _get_ready(self, trigger: _Trigger) -> None:
+        try:
+            trigger.evaluator.start()
+        except TomoflyError as error:
+            if not self._ending:
                 trigger.trouble, trigger.out_of_work = str(error), True
                 LOG.warning("%s", error)
                 self.journal.write(trigger.settings.name, "cannot work", time.time(), trouble=str(error))
-        self._thread.start()
+        else:
+            trigger.ready = True
 
     def offer(self, seen: Observation) -> None:
         """Give the newest output; returns at once."""
@@ -78,10 +92,10 @@ class TriggerService:
         with self._changed:
             self._ending = True
             self._changed.notify()
+        for trigger in self._triggers:  # first, as the thread may be waiting for one
+            trigger.evaluator.close()
         if self._thread.is_alive():
             self._thread.join()
-        for trigger in self._triggers:
-            trigger.evaluator.close()
 
     def grant(self, name: str) -> None:
         """Give a trigger its whole budget again, and arm it. Raises TomoflyError for an unknown one."""
@@ -97,7 +111,7 @@ class TriggerService:
         return [
             {
                 "name": each.settings.name,
-                "state": "cannot work" if each.out_of_work else str(each.verdict or "waits for slices"),
+                "state": each.state_in_words(),
                 "value": each.value,
                 "threshold": each.settings.rule.threshold,
                 "armed": each.state.armed,
@@ -112,6 +126,7 @@ class TriggerService:
 
     def _work(self) -> None:
         with ThreadPoolExecutor(max(1, len(self._triggers))) as pool:
+            list(pool.map(self._get_ready, self._triggers))
             while (seen := self._next()) is not None:
                 working = [each for each in self._triggers if not each.out_of_work]
                 found = pool.map(partial(_evaluated, seen), working)
