@@ -39,19 +39,43 @@ class VolumeWriter:
     def __init__(self, data: h5py.Dataset) -> None:
         self._data = data
 
-    def write(self, first: int, slab: FloatArray) -> None:
+    def write(self, first: int, slab: npt.NDArray[Any]) -> None:
         """Write slices (z, y, x) from ``first`` on."""
         self._data[first : first + len(slab)] = slab
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """How voxels are written: value = offset + scale * number."""
+
+    dtype: np.dtype[Any]
+    offset: float = 0.0
+    scale: float = 1.0
+
+    def apply(self, slab: FloatArray) -> npt.NDArray[Any]:
+        """Turn values into numbers of the type."""
+        if self.dtype.kind == "f":
+            return slab.astype(self.dtype, copy=False)
+        top = np.iinfo(self.dtype).max
+        numbers: npt.NDArray[Any] = np.clip(np.rint((slab - self.offset) / self.scale), 0, top)
+        return numbers.astype(self.dtype)
+
+
+AS_RECONSTRUCTED = Scaling(np.dtype(np.float32))
+
+
 @contextmanager
-def new_volume(path: str | Path, header: VolumeHeader) -> Iterator[VolumeWriter]:
-    """Begin a volume of float32."""
+def new_volume(
+    path: str | Path, header: VolumeHeader, scaling: Scaling = AS_RECONSTRUCTED
+) -> Iterator[VolumeWriter]:
+    """Begin a volume of float32, or of numbers by a scaling, which it then says."""
     with h5py.File(path, "w") as file:
-        data = file.create_dataset(DATA, header.shape_zyx, np.float32)
+        data = file.create_dataset(DATA, header.shape_zyx, scaling.dtype)
         data.attrs["axes"] = "z:y:x"
         data.attrs["units"] = header.unit
         data.attrs["description"] = "linear absorption coefficient"
+        if scaling != AS_RECONSTRUCTED:
+            data.attrs["offset"], data.attrs["scale"] = scaling.offset, scaling.scale
         file["implements"] = "exchange:measurement:process"
         if header.voxel_um is not None:
             file["exchange/voxel_size"] = header.voxel_um

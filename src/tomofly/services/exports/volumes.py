@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
 from tomofly.formats.errors import BadFile
 from tomofly.formats.ome_zarr import Pyramid, write_ome_zarr
-from tomofly.formats.volume_file import DATA, VolumeSlices, open_volume
+from tomofly.formats.volume_file import Scaling, VolumeSlices, new_volume, open_volume
 from tomofly.model import TomoflyError
 from tomofly.services.exports.export import Draft, Format, PixelType
 from tomofly.store.browse import BrowsedItem
@@ -22,23 +21,6 @@ _SLICES_AT_ONCE = 32
 _LOOKED_AT = 16
 _PERCENTILES = (0.02, 99.98)
 _CENTIMETRES = 1e-4
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How voxels are written: value = offset + scale * number."""
-
-    dtype: np.dtype[Any]
-    offset: float = 0.0
-    scale: float = 1.0
-
-    def apply(self, slab: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Turn values into numbers of the type."""
-        if self.dtype.kind == "f":
-            return slab.astype(self.dtype, copy=False)
-        top = np.iinfo(self.dtype).max
-        numbers: npt.NDArray[Any] = np.clip(np.rint((slab - self.offset) / self.scale), 0, top)
-        return numbers.astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -124,16 +106,10 @@ def _write_hdf5(exported: _Exported, draft: Draft) -> str:
     if exported.scaling.dtype == np.float32:
         return draft.place(exported.item.products[VOLUME], name)
     header = exported.volume.header
-    with h5py.File(draft.new_file(name), "w") as file:
-        data = file.create_dataset(DATA, header.shape_zyx, exported.scaling.dtype)
-        data.attrs["axes"], data.attrs["units"] = "z:y:x", header.unit
-        data.attrs["offset"], data.attrs["scale"] = exported.scaling.offset, exported.scaling.scale
-        if header.voxel_um is not None:
-            file["exchange/voxel_size"] = header.voxel_um
-            file["exchange/voxel_size"].attrs["units"] = "um"
+    with new_volume(draft.new_file(name), header, exported.scaling) as volume:
         for first in range(0, header.shape_zyx[0], _SLICES_AT_ONCE):
             last = min(header.shape_zyx[0], first + _SLICES_AT_ONCE)
-            data[first:last] = exported.slices(first, last)
+            volume.write(first, exported.slices(first, last))
     return name
 
 
