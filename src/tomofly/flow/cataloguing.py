@@ -93,9 +93,7 @@ def _entry(row: RowMapping) -> Entry:
 
 def look_once(workflow: Workflow, settings: Settings) -> list[SourceFile]:
     """Give the files of a source, and the notes beside them, as they are now; nothing is waited for."""
-    source = settings["source"]
-    if not isinstance(source, SourceParams):
-        raise TypeError(f"section 'source' is no {SourceParams.__name__}")
+    source = settings.section("source", SourceParams)
     now = source.model_copy(update={"settle_s": 0.0})
     suffixes = companion_suffixes(settings)
     watchers = [Watcher(notes) for notes in Cataloguer(workflow, settings, 0.0).note_sources(now)]

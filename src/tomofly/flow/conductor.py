@@ -26,7 +26,7 @@ from tomofly.flow.graph import Workflow
 from tomofly.flow.runner import TaskReport
 from tomofly.flow.space import SpaceGuard, free_space
 from tomofly.flow.watch import Watcher, companion_suffixes
-from tomofly.model import ResourceParams, Settings, SourceParams
+from tomofly.model import ResourceParams, Settings, SourceParams, StageParams
 from tomofly.store import Database, SessionRow, TrackRow, intake, retry_while_locked, sessions
 
 RECONCILE_S = 0.5
@@ -43,7 +43,7 @@ IDLE_S = 0.2
 PREFETCH_S = 0.4
 MAX_PREFETCH = 200
 
-S = TypeVar("S")
+Section = TypeVar("Section", bound=StageParams)
 
 log = structlog.get_logger(__name__)
 
@@ -311,11 +311,8 @@ class Conductor:
             }
         return {name: self.workflow.settings(documents[revision]) for name, revision in revisions.items()}
 
-    def _section(self, name: str, kind: type[S]) -> S:
-        section = self.engine.settings[self.workflow.tracks[0]][name]
-        if not isinstance(section, kind):
-            raise TypeError(f"section '{name}' is no {kind.__name__}")
-        return section
+    def _section(self, name: str, kind: type[Section]) -> Section:
+        return self.engine.settings[self.workflow.tracks[0]].section(name, kind)
 
     def _watch_space(self, now: float, reports: Sequence[TaskReport]) -> None:
         """Pause with an alert while the disk is full or cannot be written, and go on by itself."""

@@ -8,7 +8,7 @@ from tomofly.model.loading import LoadedOnCall
 from tomofly.model.parameters import StageParams, SwitchableParams, parameter, result_parameters
 from tomofly.model.results import Flag, Outcome, Result, Spent
 from tomofly.model.sections import GainParams, MicroscopeParams, ResourceParams, SourceParams
-from tomofly.model.settings import Settings
+from tomofly.model.settings import Settings, section_of
 from tomofly.model.stage import (
     Completion,
     FoldStage,
@@ -57,4 +57,5 @@ __all__ = [
     "fingerprint",
     "parameter",
     "result_parameters",
+    "section_of",
 ]

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -11,6 +11,7 @@ from tomofly.model.errors import TomoflyError
 from tomofly.model.parameters import StageParams
 
 Schema = Mapping[str, type[StageParams]]
+Section = TypeVar("Section", bound=StageParams)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Settings:
     def __getitem__(self, section: str) -> StageParams:
         return self.sections[section]
 
+    def section(self, name: str, kind: type[Section]) -> Section:
+        """Give a section by its type. Raises TypeError where it has another."""
+        return section_of(self.sections, name, kind)
+
     def document(self) -> dict[str, Any]:
         """Give all values as JSON."""
         return {name: section.model_dump(mode="json") for name, section in self.sections.items()}
@@ -52,6 +57,14 @@ class Settings:
                 )
             document[section][name] = value
         return self.validate(self.kind, {n: type(s) for n, s in self.sections.items()}, document)
+
+
+def section_of(sections: Mapping[str, StageParams], name: str, kind: type[Section]) -> Section:
+    """Give a section by its type. Raises TypeError where it has another."""
+    section = sections[name]
+    if not isinstance(section, kind):
+        raise TypeError(f"the section '{name}' is a {type(section).__name__}, no {kind.__name__}")
+    return section
 
 
 def _parse(assignment: str) -> tuple[str, str, str]:

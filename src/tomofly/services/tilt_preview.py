@@ -42,9 +42,7 @@ def preview_source(settings: Settings) -> list[PreviewedSeries]:
     folder = watched_folder(_pattern(settings))
     if not folder.is_dir():
         raise TomoflyError(f"There is no folder {folder}", "Check the folder in the pattern of the source")
-    compose = settings["compose"]
-    if not isinstance(compose, ComposeParams):
-        raise TypeError(f"section 'compose' is no {ComposeParams.__name__}")
+    compose = settings.section("compose", ComposeParams)
     return preview_groups(look_once(workflow_of(settings.kind), settings), compose)
 
 

@@ -10,7 +10,7 @@ from tomofly.formats.mrc import read_image, write_image
 from tomofly.formats.star import read_star, write_star
 from tomofly.imaging.extraction import extract_boxes, normalise_relion
 from tomofly.imaging.particle_size import diameter_range
-from tomofly.model import Flag, ItemRef, MicroscopeParams, Outcome, Result, StageContext
+from tomofly.model import Flag, ItemRef, MicroscopeParams, Outcome, Result, StageContext, section_of
 from tomofly.stages.extract import ExtractParams
 from tomofly.stages.faults import blamed_on_input
 from tomofly.stages.picks import PicksParams
@@ -79,10 +79,7 @@ def _picked(picks: Result) -> pd.DataFrame:
 
 def _largest_diameter(ctx: StageContext) -> float:
     """The diameter that the settings of picks give, in Å: one size of box for all micrographs."""
-    section = ctx.shared["picks"]
-    if not isinstance(section, PicksParams):
-        raise TypeError(f"the section 'picks' is a {type(section).__name__}")
-    return diameter_range(section.diameter_angstrom)[1]
+    return diameter_range(section_of(ctx.shared, "picks", PicksParams).diameter_angstrom)[1]
 
 
 def _nothing(at_edge: int = 0) -> Outcome:

@@ -1,6 +1,6 @@
 """The shared sections of the settings, with their types."""
 
-from tomofly.model import GainParams, MicroscopeParams, StageContext
+from tomofly.model import GainParams, MicroscopeParams, StageContext, section_of
 
 GAIN_FIELDS = ("checksum", "rotation_deg", "flip", "divide")
 """The settings of the gain reference that results depend on; where it lies is none of them."""
@@ -8,15 +8,9 @@ GAIN_FIELDS = ("checksum", "rotation_deg", "flip", "divide")
 
 def microscope_of(ctx: StageContext) -> MicroscopeParams:
     """The microscope's settings. Raises TypeError where the session has none."""
-    section = ctx.shared["microscope"]
-    if not isinstance(section, MicroscopeParams):
-        raise TypeError(f"the section 'microscope' is a {type(section).__name__}")
-    return section
+    return section_of(ctx.shared, "microscope", MicroscopeParams)
 
 
 def gain_of(ctx: StageContext) -> GainParams:
     """The gain reference's settings. Raises TypeError where the session has none."""
-    section = ctx.shared["gain"]
-    if not isinstance(section, GainParams):
-        raise TypeError(f"the section 'gain' is a {type(section).__name__}")
-    return section
+    return section_of(ctx.shared, "gain", GainParams)

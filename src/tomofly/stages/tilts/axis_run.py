@@ -1,7 +1,7 @@
 """A first look at one series."""
 
 from tomofly.imaging.tilt_axis_search import search_axis
-from tomofly.model import Flag, ItemRef, Outcome, StageContext
+from tomofly.model import Flag, ItemRef, Outcome, StageContext, section_of
 from tomofly.stages.faults import blamed_on_input
 from tomofly.stages.tilts.alignment import SeriesAlignmentParams
 from tomofly.stages.tilts.axis import SeriesAxisParams
@@ -16,9 +16,7 @@ MEASURED_METHODS = ("patches", "fiducials")
 
 def find_axis(item: ItemRef, _params: SeriesAxisParams, ctx: StageContext) -> Outcome:
     """Look at one series for its axis, where the settings say that series are aligned at all."""
-    settings = ctx.shared["series_alignment"]
-    if not isinstance(settings, SeriesAlignmentParams):
-        raise TypeError(f"the section 'series_alignment' is a {type(settings).__name__}")
+    settings = section_of(ctx.shared, "series_alignment", SeriesAlignmentParams)
     if settings.method not in MEASURED_METHODS:
         return Outcome()
     composed = ctx.inputs["compose"]

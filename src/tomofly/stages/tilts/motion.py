@@ -25,10 +25,7 @@ def new_catalog(settings: Settings) -> Catalog:
     from tomofly.stages.tilts.catalog import TiltCatalog
     from tomofly.stages.tilts.rules import ComposeParams
 
-    section = settings["compose"]
-    if not isinstance(section, ComposeParams):
-        raise TypeError(f"the section 'compose' is a {type(section).__name__}")
-    return TiltCatalog(section)
+    return TiltCatalog(settings.section("compose", ComposeParams))
 
 
 STAGE = replace(
