@@ -145,6 +145,7 @@ class Parts:
                 f" {free / GIGABYTE:.1f} GB are free",
                 "Set reconstruction.memory_gb or capture.ring_gb lower, or service.reserve to false",
             )
+        log.info("taking memory", gb=round((filtered + raw) / GIGABYTE, 1))
         keep_ready(raw)
         self._ring_memory = taken_beforehand(filtered, self.room().threads) if here else None
 

@@ -31,7 +31,7 @@ from tomofly.live.control.reconstruction import ReconstructionControl
 from tomofly.live.control.triggers import TriggerControl
 from tomofly.live.frames import Frame, FrameKind
 from tomofly.live.live_slices import LivePreview, LiveSlices
-from tomofly.live.memory import keep_freed_memory, spare_garbage_collection
+from tomofly.live.memory import spare_garbage_collection
 from tomofly.live.parts import Parts, recon_channel
 from tomofly.live.pixels import SIZES
 from tomofly.live.publishing import SlicePublisher
@@ -354,7 +354,6 @@ async def run_live(settings: LiveSettings, ended: asyncio.Event, watch: Watch | 
     Raises TomoflyError where it cannot begin.
     """
     settings.service.state_folder.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
     program = LiveProgram(settings)
     await asyncio.to_thread(program.parts.take_memory)
     await _kernels_ready(program)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import structlog
 
 from tomofly.live.client import Change, LiveClient
+from tomofly.live.memory import keep_freed_memory
 from tomofly.live.records.page import SECTIONS, pv_page
 from tomofly.live.records.saving import read_configuration, write_configuration
 from tomofly.live.settings import LiveSettings, PrefixSettings, example, read_settings
@@ -59,6 +60,8 @@ def live_settings(path: Path | None) -> LiveSettings:
 
 def run(settings: LiveSettings, view: View | None = None) -> None:
     """Run the live program until SIGINT or SIGTERM. Raises TomoflyError where it cannot begin."""
+    # Before EPICS begins threads: each would have freed memory of its own.
+    keep_freed_memory()
     from tomofly.live.process import check_folders, run_live
 
     check_folders(settings)
