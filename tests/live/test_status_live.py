@@ -126,6 +126,14 @@ def test_a_line_for_each_thing_that_is_wrong_and_not_for_each_number(
     assert capsys.readouterr().err.count("never came") == 1
 
 
+def test_captures_of_a_dry_run_are_told_as_such() -> None:
+    trigger = {"name": "crack", "state": "would have fired", "captures": 2, "dry_run": True}
+    assert (
+        "crack: would have fired, 2 captures, all as a dry run"
+        in list(status_lines(WELL | {"triggers": [trigger]}))[-1]
+    )
+
+
 def test_a_capture_that_ended_early_is_told_with_its_file() -> None:
     lines = "\n".join(status_lines(ill("capture.problem", "scan_002.h5 ended early: the disk was full")))
     assert "scan_002.h5 ended early" in lines

@@ -158,6 +158,15 @@ def test_a_measure_that_hangs_dies_or_fails_costs_one_value(fault: str, trouble:
         evaluator.close()
 
 
+def test_an_error_without_words_is_told_with_its_kind() -> None:
+    evaluator = Evaluator(trigger(measure={"kind": "plugin", "name": "bright_pixels"}))
+    try:
+        with pytest.raises(TomoflyError, match="KeyError: 'above'"):
+            evaluator.start()
+    finally:
+        evaluator.close()
+
+
 def test_one_trigger_that_cannot_work_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
     captures = Captures()
     missing = trigger(name="missing", measure={"kind": "onnx", "model": str(tmp_path / "no.onnx")})

@@ -50,7 +50,8 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield from _of_fields(status["fields"])
     yield from _of_capture(status["capture"])
     for trigger in status["triggers"]:
-        yield f"trigger     {trigger['name']}: {trigger['state']}, {trigger['captures']} captures"
+        dry = ", all as a dry run" if trigger["dry_run"] and trigger["captures"] else ""
+        yield f"trigger     {trigger['name']}: {trigger['state']}, {trigger['captures']} captures{dry}"
 
 
 def _of_reconstruction(recon: Mapping[str, Any]) -> Iterator[str]:

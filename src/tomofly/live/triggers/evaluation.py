@@ -140,7 +140,7 @@ def _serve(pipe: Connection, settings: TriggerSettings) -> None:
     try:
         measure = measure_of(settings.measure)
     except Exception as error:  # whatever it was, the parent tells it
-        pipe.send({"trouble": str(error)})
+        pipe.send({"trouble": _told(error)})
         return
     pipe.send({"trouble": ""})
     while True:
@@ -155,5 +155,11 @@ def _measured(measure: Any, seen: Observation) -> Mapping[str, Any]:
     try:
         found = measure(seen)
     except Exception as error:  # a measure may be anybody's code
-        return {"value": float("nan"), "mask": None, "trouble": str(error) or repr(error)}
+        return {"value": float("nan"), "mask": None, "trouble": _told(error)}
     return {"value": found.value, "mask": found.mask, "trouble": ""}
+
+
+def _told(error: Exception) -> str:
+    """Say an error of anybody's code: one that is not in words with its kind, as KeyError: 'above'."""
+    in_words = isinstance(error, TomoflyError | ValueError | RuntimeError) and str(error)
+    return str(error) if in_words else f"{type(error).__name__}: {error}"
