@@ -144,7 +144,7 @@ def test_a_spent_budget_can_be_granted_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "trouble"),
     [("hang", "took longer than 0.5 s and was ended"), ("die", "its process ended"),
-     ("raise", "the measure is wrong")],
+     ("raise", "the measure is wrong"), ("look up", "KeyError: 'nothing'")],
 )  # fmt: skip
 def test_a_measure_that_hangs_dies_or_fails_costs_one_value(fault: str, trouble: str) -> None:
     evaluator = Evaluator(misbehaving(fault, time_limit_s=0.5))
@@ -154,15 +154,6 @@ def test_a_measure_that_hangs_dies_or_fails_costs_one_value(fault: str, trouble:
         assert trouble in failed.trouble and np.isnan(failed.value)
         again = evaluator.evaluate(seen(0.1))
         assert not again.trouble and again.value == 0.0
-    finally:
-        evaluator.close()
-
-
-def test_an_error_without_words_is_told_with_its_kind() -> None:
-    evaluator = Evaluator(trigger(measure={"kind": "plugin", "name": "bright_pixels"}))
-    try:
-        with pytest.raises(TomoflyError, match="KeyError: 'above'"):
-            evaluator.start()
     finally:
         evaluator.close()
 
