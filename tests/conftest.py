@@ -58,7 +58,8 @@ def postgres_url() -> Iterator[str]:
     (port,) = free_ports(1)
     programs = binaries[-1].parent
     data = folder / "data"
-    _run_quietly(*as_owner, programs / "initdb", "-D", data, "-U", "tomofly", "-A", "trust")
+    same_anywhere = ("-E", "UTF8", "--no-locale")
+    _run_quietly(*as_owner, programs / "initdb", "-D", data, "-U", "tomofly", "-A", "trust", *same_anywhere)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     control = [*as_owner, programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w"]
     _run_quietly(*control, "-o", options, "start")
