@@ -193,3 +193,19 @@ def test_a_database_that_does_not_answer_is_told_of(
     monkeypatch.setattr(any_database, "engine", nowhere)
     with pytest.raises(TomoflyError, match="does not answer: unable to open"):
         check_reachable(any_database)
+
+
+@pytest.mark.postgres
+def test_a_server_that_was_set_up_in_the_locale_c_can_be_used(postgres_url: str) -> None:
+    server = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0"))
+    database = Database(server.url.set(database="plain").render_as_string(hide_password=False))
+    with database.begin() as connection:
+        sessions.create_session(connection, NewSession("tööth", "k", "/s", "", {}, ("a",)), 0.0)
+    with database.read() as connection:
+        assert sessions.find_session(connection, "tööth").name == "tööth"
+    database.close()
+    with server.connect() as connection:
+        connection.execute(text("DROP DATABASE plain WITH (FORCE)"))
+    server.dispose()

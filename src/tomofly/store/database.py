@@ -109,7 +109,9 @@ def _obstacle(error: OperationalError) -> _Obstacle | None:
 
 def _create_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=8)
+        # A server that was set up in the locale C gives bytes unless text is asked for.
+        encoding = {"client_encoding": "utf8"}
+        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=8, connect_args=encoding)
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None})
     event.listen(engine, "connect", _set_pragmas)
     # The driver is left in autocommit mode and transactions are begun here, so that a writer takes its
