@@ -75,7 +75,7 @@ class Viewer:
         self.pictures = 0
         self._context = Context("pva")
         self._subscription = self._context.monitor(
-            "benchmark:TomoStream:StreamRecon", self._come, request="record[queueSize=1]"
+            "benchmark:TomoStream:StreamRecon", self._come, request="record[queueSize=2]"
         )
 
     def _come(self, picture: Any) -> None:

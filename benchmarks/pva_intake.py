@@ -53,7 +53,7 @@ def simulator(options: argparse.Namespace) -> list[str]:
     return [
         options.simulator, "-cn", CHANNEL, "-nx", str(options.width), "-ny", str(options.height), "-dt",
         options.dtype, "-fps", str(options.rate), "-rt", str(options.seconds), "-nf", "20", "-cs", "20",
-        "-std", "3", "-shd", "3", "-rp", "0", "-dc",
+        "-std", "10", "-shd", "3", "-rp", "0", "-dc",
     ]  # fmt: skip
 
 
