@@ -286,6 +286,12 @@ def test_a_file_that_another_program_writes_is_left_alone(tmp_path: Path) -> Non
     assert probe(path).whole is True
 
 
+def test_a_scan_whose_angles_are_no_numbers_is_refused_in_words(tmp_path: Path) -> None:
+    write_data_exchange(tmp_path / "a.h5", theta=np.full(len(EVEN), np.nan))
+    with pytest.raises(BadFile, match=r"a\.h5: has an angle for 0 of its projections"):
+        read_scan(tmp_path / "a.h5")
+
+
 def test_reading_takes_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_data_exchange(path, theta=EVEN)

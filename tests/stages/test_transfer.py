@@ -16,7 +16,7 @@ import xxhash
 from tomofly.model import BadInput, ItemRef, Outcome, StageContext, TomoflyError, result_parameters
 from tomofly.stages import verified_copy
 from tomofly.stages.transfer import STAGE, TransferParams
-from tomofly.stages.transfer_run import companions
+from tomofly.stages.transfer_run import companions, require_source
 
 MTIME_NS = 1_600_000_000_123_456_789
 LOG = logging.getLogger("test")
@@ -190,6 +190,13 @@ def test_a_file_that_is_no_movie_is_refused(movie: Path, session: Path, content:
     movie.write_bytes(content)
     with pytest.raises(BadInput, match=r"a\.mrc is not whole: "):
         run(item(movie), session, "copy")
+
+
+def test_a_scan_that_is_no_hdf5_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    scan = tmp_path / "a.h5"
+    scan.write_text("not a scan at all")
+    with pytest.raises(BadInput, match=r"^a\.h5 is no HDF5 file\. Bring the whole file"):
+        require_source(item(scan))
 
 
 def test_an_item_without_a_file_is_refused(session: Path) -> None:

@@ -197,7 +197,7 @@ def usable_angles(
     """Say which projections have an angle; notes those that have none. Raises BadFile when hardly any has."""
     usable = np.isfinite(angles_deg)
     if usable.sum() < 2:
-        raise BadFile(path, f"{int(usable.sum())} of its projections have an angle", "Leave it out")
+        raise BadFile(path, f"has an angle for {int(usable.sum())} of its projections", "Leave it out")
     if not usable.all():
         count = int((~usable).sum())
         notes.append(ScanNote("angles_not_finite", f"{count} projections have no angle and are left out"))

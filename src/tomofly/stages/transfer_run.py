@@ -122,6 +122,8 @@ def companions(source: Path, suffixes: Sequence[str] = ()) -> dict[str, Path]:
 def _incomplete(source: Path, size: int, expected: int | None, reason: str) -> str:
     if expected is not None and expected > size:
         return f"{source.name} is truncated: its header says {expected} bytes, the file has {size}"
+    if reason.startswith("is "):  # as 'is no HDF5 file'
+        return f"{source.name} {reason}"
     return f"{source.name} is not whole: {reason}"
 
 
