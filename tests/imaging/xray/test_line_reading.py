@@ -92,3 +92,12 @@ def test_compiled_code_may_call_either() -> None:
     total = np.zeros(40, np.float32)
     through(total, padded(np.arange(COLUMNS, dtype=np.float32)))
     np.testing.assert_array_equal(total, np.arange(40))
+
+
+@pytest.mark.skipif(
+    not binding.get_host_cpu_features().get("avx512f"), reason="this processor has no AVX-512"
+)
+def test_values_with_gaps_are_refused_when_compiling() -> None:
+    line = padded(np.ones(COLUMNS, np.float32))
+    with pytest.raises(Exception, match="values that follow each other are needed"):
+        add_picked(np.zeros(80, np.float32)[::2], line, np.float32(0), np.float32(1))

@@ -257,3 +257,17 @@ def plain(
         for row, values in enumerate(projection):
             total[:, row] += weight * np.interp(s, columns, values, left=0, right=0)
     return total
+
+
+def test_blocks_of_another_shape_are_refused() -> None:
+    views = Views(np.arange(2), np.arange(2.0), np.ones(2), 10.0, 20)
+    ring, line = np.zeros((2, 1, 20, LANES), np.float32), plane_line("x", 10, 0.0, 20)
+    for shape in ((2, 1, 20, LANES // 2), (2, 2, 20, LANES)):
+        with pytest.raises(ValueError, match="do not fit projections"):
+            add_lines(
+                np.zeros(shape, np.float32), [line], views, window_taps("ramp"), np.zeros((1, 1, 20, LANES))
+            )
+    with pytest.raises(ValueError, match="do not fit projections"):
+        add_lines(ring, [line], views, window_taps("ramp"), np.zeros((1, 1, 21, LANES)))
+    with pytest.raises(ValueError, match="are filtered into blocks"):
+        ramp_filter(np.zeros((LANES + 1, 20), np.float32), ring[0])

@@ -18,7 +18,9 @@ def everywhere(builder: Any, value: Any, kind: Any) -> Any:
 
 
 def data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    """Point at the first value of an array."""
+    """Point at the first value of an array. Raises TypeError, when compiling, where it has gaps."""
+    if kind.layout != "C":
+        raise TypeError(f"values that follow each other are needed, not {kind}")
     return context.make_array(kind)(context, builder, array).data
 
 

@@ -164,6 +164,9 @@ def ramp_filter(rows: FloatArray, out: FloatArray) -> None:
 
     The result times the angles' weights in radians, back-projected, is per pixel.
     """
+    wanted = (count_blocks(len(rows)), rows.shape[1], LANES)
+    if out.shape != wanted:
+        raise ValueError(f"rows {rows.shape} are filtered into blocks {wanted}, not {out.shape}")
     plan = plan_ramp(rows.shape[1])
     margin = plan.margin
     # The gathering reads on to the last node's support.

@@ -92,6 +92,8 @@ def add_lines(
     """
     if not len(views.slots) or not lines:
         return
+    if projections.shape[-1] != LANES or sums.shape[1:] != (projections.shape[1], views.size, LANES):
+        raise ValueError(f"sums {sums.shape} do not fit projections {projections.shape}, {views.size} pixels")
     positions = line_positions(lines, views)
     weights = views.weight.astype(np.float32)
 
