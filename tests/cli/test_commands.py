@@ -134,8 +134,12 @@ def test_the_schema_describes_the_defaults(tomofly: Run) -> None:
         (["run", "spa", "--source", "x", "--out", "/"], 1, "The folder / cannot be used for a session."),
         (["simulate", "spa", "--out", "x", "--detector", "big"], 2, "1024x1024"),
         (["simulate", "spa", "--out", "x", "--set", "dose"], 1, "'dose' is no setting of the microscope.\n"),
-        (["simulate", "tomo", "--out", "x", "--set", "dose=3"], 1, "dose: Extra inputs are not permitted.\n"),
-        (["simulate", "scan", "--out", "x.h5", "--set", "grains=-1"], 1, "grains: Input should be greater"),
+        (["simulate", "tomo", "--out", "x", "--set", "dose=3"], 1, "has no setting 'dose'.\nNames are:"),
+        (
+            ["simulate", "scan", "--out", "x.h5", "--set", "grains=-1"],
+            1,
+            "grains cannot be -1: Input should be greater",
+        ),
     ],
 )
 def test_errors_are_plain_lines_and_the_status_tells_usage_from_trouble(

@@ -73,7 +73,7 @@ def test_a_written_scan_is_read_back(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="data_white"):
         read_recorded(tmp_path / "b.h5")
     (tmp_path / "c.h5").write_text("no HDF5")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="is no HDF5 file"):
         read_recorded(tmp_path / "c.h5")
 
 
@@ -91,6 +91,21 @@ def test_a_folder_of_tiff_files_needs_an_angle_for_each(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "angles.txt", [0.0, 45.0, 90.0])
     with pytest.raises(BadInput, match="3 angles"):
         read_recorded(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), (b"text", "is no HDF5 file")])
+def test_a_file_that_is_no_scan_is_named_with_the_reason(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    path = tmp_path / "scan.h5"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadInput, match=rf"scan\.h5 .*{why}.*Give a Data Exchange file"):
+        read_recorded(path)
+
+
+def test_a_recording_of_a_few_rows_can_be_replayed() -> None:
+    assert BeamlineConfig.model_validate({"detector_yx_px": (2, 640)}).detector_yx_px == (2, 640)
 
 
 @pytest.mark.real_data

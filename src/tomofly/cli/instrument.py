@@ -32,5 +32,7 @@ def make_instrument(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or f"The {what}"
-        legal = ", ".join(kind.model_fields)
-        raise TomoflyError(f"{where}: {first['msg']}", f"Names are: {legal}") from None
+        if first["type"] == "extra_forbidden":
+            legal = ", ".join(kind.model_fields)
+            raise TomoflyError(f"The {what} has no setting '{where}'", f"Names are: {legal}") from None
+        raise TomoflyError(f"{where} cannot be {first['input']!r}: {first['msg']}") from None

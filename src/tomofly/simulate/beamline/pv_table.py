@@ -74,7 +74,7 @@ CAMERA = (
     Row("TriggerOverlap", CHOICE, "Not used", ("Off", "ReadOut")),
     Row("ExposureMode", CHOICE, "Not used", ("Timed", "TriggerWidth")),
     Row("SizeX", WHOLE, "Columns, unbinned", order=True, low=8),
-    Row("SizeY", WHOLE, "Rows, unbinned", order=True, low=8),
+    Row("SizeY", WHOLE, "Rows, unbinned", order=True, low=1),
     Row("MinX", WHOLE, "First column", order=True, low=0),
     Row("MinY", WHOLE, "First row", order=True, low=0),
     Row("BinX", WHOLE, "Pixels added up along x, and along y", order=True, low=1, high=8),

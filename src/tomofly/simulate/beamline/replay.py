@@ -9,6 +9,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from tomofly.formats.errors import BadFile
+from tomofly.formats.hdf5 import open_hdf5
 from tomofly.model import BadInput
 from tomofly.simulate.beamline.detector import Counts
 from tomofly.simulate.beamline.scene import DARK, FLAT, CameraSetup, Look
@@ -55,10 +57,10 @@ def read_recorded(path: Path) -> RecordedScan:
     if path.is_dir():
         return _read_folder(path)
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             return _read_data_exchange(file, path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error}", "Give a Data Exchange file or a folder") from error
+    except BadFile as error:
+        raise BadInput(f"{path} {error.what}", "Give a Data Exchange file or a folder") from error
 
 
 def _read_data_exchange(file: h5py.File, path: Path) -> RecordedScan:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PixelType = Literal["uint8", "uint16", "float32"]
 PatternName = Literal["none", "continuous", "back-and-forth", "interlaced", "golden"]
 Size = Annotated[int, Field(ge=8, le=8192)]
+# Recorded scans to be replayed may be a few rows cut out.
+Rows = Annotated[int, Field(ge=1, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 # The range of counts that a level is a share of. Cameras that send float32 count as 16-bit ones do.
@@ -26,7 +28,7 @@ class BeamlineConfig(BaseModel):
     seed: int = Field(0, ge=0, description="Everything random follows from this.")
 
     # Geometry
-    detector_yx_px: tuple[Size, Size] = Field((256, 256), description="Pixels (y, x).")
+    detector_yx_px: tuple[Rows, Size] = Field((256, 256), description="Pixels (y, x).")
     pixel_size_um: float = Field(1.0, gt=0, le=1000, description="Pixel on the sample with lens 0, µm.")
     centre_px: float | None = Field(
         None, description="Rotation centre with lens 0, from the middle of the first pixel; none: 3 % off."
