@@ -8,20 +8,17 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from llvmlite import binding
 from numba import njit
 
 from tomofly.imaging.xray.blocks import LANES, turned
-from tomofly.imaging.xray.line_reading import MARGIN, add_along, add_picked, add_read
+from tomofly.imaging.xray.line_reading import MARGIN, PICKS, add_along, add_picked, add_read
 
 Reader = Callable[..., Any]
 COLUMNS = 301
 
 with_registers = pytest.param(
     add_picked,
-    marks=pytest.mark.skipif(
-        not binding.get_host_cpu_features().get("avx512f"), reason="this processor has no AVX-512"
-    ),
+    marks=pytest.mark.skipif(not PICKS, reason="this processor has no AVX-512"),
 )
 
 
@@ -94,9 +91,7 @@ def test_compiled_code_may_call_either() -> None:
     np.testing.assert_array_equal(total, np.arange(40))
 
 
-@pytest.mark.skipif(
-    not binding.get_host_cpu_features().get("avx512f"), reason="this processor has no AVX-512"
-)
+@pytest.mark.skipif(not PICKS, reason="this processor has no AVX-512")
 def test_values_with_gaps_are_refused_when_compiling() -> None:
     line = padded(np.ones(COLUMNS, np.float32))
     with pytest.raises(Exception, match="values that follow each other are needed"):

@@ -36,6 +36,10 @@ def _can_pick() -> bool:
     return not told and bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
+PICKS = _can_pick()
+"""Whether compiled code may pick values from registers here."""
+
+
 def _picked(builder: Any, line: Any, origin: Any, slope: Any) -> Any:
     """Read sixteen places origin + slope·lane of a line, which must lie on it where they are wanted."""
     lanes = ir.Constant(_VECTOR, [float(lane) for lane in range(LANES)])
@@ -110,14 +114,14 @@ def add_read(total: FloatArray, line: FloatArray, origin: np.float32, slope: np.
 
 @njit(cache=True, nogil=True)
 def add_picked(total: FloatArray, line: FloatArray, origin: np.float32, slope: np.float32) -> None:
-    """Do the same with AVX-512, from registers."""
+    """Do the same with AVX-512, from registers, where ``PICKS``."""
     if total.shape[0] < LANES:
         add_read(total, line, origin, slope)
         return
     _add_picked_places(total, total.shape[0], line, origin, slope)
 
 
-add_along = add_picked if _can_pick() else add_read
+add_along = add_picked if PICKS else add_read
 """add_along(total, line, origin, slope): total[i] += line at origin + slope·i, between its columns linearly.
 
 Both are float32 and contiguous; slope lies between -1 and 1, all places on the line, and ``MARGIN`` values
