@@ -68,7 +68,7 @@ def slices(rows: int = ROWS, columns: int = COLUMNS, **more: Any) -> LiveSlices:
 
 
 class Bench:
-    def __init__(self, folder: Path, **kept: float) -> None:
+    def __init__(self, folder: Path, *, lens_of_frames: bool = False, **kept: float) -> None:
         """`kept`: settings that were kept over a restart."""
         self.values = PVValues("r:", STREAM_TABLE)
         self.values.restore(kept)
@@ -76,8 +76,9 @@ class Bench:
         self.told: list[str] = []
         self.values.on_refusal(self.told.append)
         self.control = ReconstructionControl(
-            self.values, self.reconstructor, show_limits=lambda name: None, memory=folder / "lenses.json"
-        )
+            self.values, self.reconstructor, show_limits=lambda name: None, memory=folder / "lenses.json",
+            lens_of_frames=lens_of_frames,
+        )  # fmt: skip
         self.control.connect()
 
     async def came(self, made: LiveSlices) -> None:
@@ -194,6 +195,24 @@ def test_a_centre_that_was_found_is_remembered_for_its_lens(bench: OnBench) -> N
         assert made.values["Center"] == 13.0
 
     bench(test)
+
+
+def test_where_nobody_else_says_it_frames_tell_which_lens_is_in(tmp_path: Path) -> None:
+    async def test(*, lens_of_frames: bool) -> list[float]:
+        folder = tmp_path / str(lens_of_frames)
+        folder.mkdir()
+        made = Bench(folder, lens_of_frames=lens_of_frames)
+        await made.came(slices(lens=0))
+        made.values.take("Center", 14.0)
+        centres = []
+        for lens in (1, 0):
+            await made.came(slices(lens=lens))
+            centres.append(made.values.number("Center"))
+            made.values.take("Center", 18.0)
+        return centres
+
+    assert asyncio.run(test(lens_of_frames=True)) == [14.0, 14.0]
+    assert asyncio.run(test(lens_of_frames=False)) == [14.0, 18.0]
 
 
 def test_a_lens_remembers_its_centre_whatever_the_binning(bench: OnBench, tmp_path: Path) -> None:

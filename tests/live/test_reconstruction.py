@@ -339,17 +339,14 @@ def test_the_preview_is_the_volume_in_small(half_turn: list[Frame]) -> None:
     assert preview.volume[20][inner].mean() == pytest.approx(truth[inner].mean(), rel=0.05)
 
 
-def test_a_lens_has_its_own_projections_and_its_own_centre(half_turn: list[Frame]) -> None:
+def test_another_lens_begins_anew_with_the_parameters_as_they_are(half_turn: list[Frame]) -> None:
     image = half_turn[0].image
     with LiveReconstructor(lambda _: FIELDS, room=ROOM) as live:
         feed(live, [frame(0, image, 0.0, lens=1)])
         live.set(centre=44.0)
-        feed(live, [frame(1, image, 2.0, lens=1)])
+        assert feed(live, [frame(1, image, 2.0, lens=1)]).lens == 1
         other = feed(live, [frame(2, image, 4.0, lens=2)])
-        assert (other.projections, other.centre) == (1, 50.0)
-        live.set(centre=60.0)
-        assert feed(live, [frame(3, image, 6.0, lens=1)]).centre == 44.0
-        assert feed(live, [frame(4, image, 8.0, lens=2)]).centre == 60.0
+        assert (other.projections, other.centre, other.lens) == (1, 44.0, 2)
         assert any("lens 1 to 70 × 101 uint16, lens 2" in one for one in live.messages)
 
 
@@ -368,16 +365,6 @@ def test_frames_that_never_stop_coming_do_not_keep_a_change_from_being_answered(
         live.put(frame(number, half_turn[number % 90].image, 2.0 * number))
         number += 1
     assert answered.is_set()
-
-
-def test_a_found_centre_is_remembered_for_its_lens(half_turn: list[Frame]) -> None:
-    turned = counts(ANGLES + 180)
-    both = [*(one.image for one in half_turn), *turned]
-    first = [frame(n, image, 2.0 * n, lens=1) for n, image in enumerate(both)]
-    with LiveReconstructor(lambda _: FIELDS, LiveParameters(auto_centre=True), room=ROOM) as live:
-        assert feed(live, first).centre == pytest.approx(CENTRE, abs=0.25)
-        assert feed(live, [frame(200, both[0], 0.0, lens=2)]).centre == 50.0
-        assert feed(live, [frame(201, both[0], 0.0, lens=1)]).centre == pytest.approx(CENTRE, abs=0.25)
 
 
 def test_a_failing_step_is_told_and_the_next_frames_are_taken(half_turn: list[Frame]) -> None:

@@ -36,9 +36,10 @@ class LiveSlices:
     ``z`` (y, x) is horizontal, ``y`` (z, x) and ``x`` (z, y) vertical; values are absorption per µm where the
     pixel size is known, else per pixel (``unit``). ``stage``: 'coarse' from binned projections right after a
     change, 'full', or 'running' when only new projections came in. ``centre`` and ``ortho_xyz`` are those in
-    use. ``number``, ``unique_id`` and ``angle_deg`` are of the newest projection in it, ``oldest`` the number
-    of the oldest. ``coverage_deg``: seen of the half turn. ``settled``: share of the projections prepared as
-    the parameters now say. Times are POSIX seconds; ``latency_s`` from the newest frame's receipt.
+    use. ``number``, ``unique_id``, ``angle_deg`` and ``lens`` are of the newest projection in it, ``oldest``
+    is the number of the oldest. ``coverage_deg``: seen of the half turn. ``settled``: share of the
+    projections prepared as the parameters now say. Times are POSIX seconds; ``latency_s`` from the newest
+    frame's receipt.
     """
 
     sequence: int
@@ -64,6 +65,7 @@ class LiveSlices:
     taken_s: float
     found_centre: CentreEstimate | None
     losses: Mapping[str, int]
+    lens: int | None = None
 
     def quality(self) -> dict[str, SliceQuality]:
         """Measure sharpness and noise of the slices, by name; some milliseconds each."""

@@ -186,6 +186,7 @@ class LiveProgram:
             stream, self.reconstructor, show_limits=lambda name: self._ioc.show_limits(stream, name),
             memory=self.settings.service.state_folder / LENSES, binned=self.parts.binning.frame,
             binning=SIZES[self.parts.scan.whole("StreamBinning")],
+            lens_of_frames=not self.settings.collection.enabled,
         )  # fmt: skip
         self.reconstructor.on_output(self.reconstruction.came)
         self.reconstructor.on_output(self._publisher.publish)

@@ -13,7 +13,7 @@ from tomofly.imaging.xray.rotation_centre import CentreEstimate
 from tomofly.live.frames import Frame
 from tomofly.live.live_slices import LivePreview, LiveSlices, Stage
 from tomofly.live.parameters import PREPARATION, LiveParameters
-from tomofly.live.pixels import binning_ratio, rescaled_centre
+from tomofly.live.pixels import binning_ratio
 from tomofly.live.preparation import FieldsOf, Preparation, why_not
 from tomofly.live.slicer import BATCH, Images, LiveSlicer, Room
 
@@ -65,7 +65,6 @@ class LiveReconstructor:
         self._losses: Counter[str] = Counter()
         self._messages: deque[str] = deque(maxlen=100)
         self._detector: tuple[int, int] | None = None
-        self._centre_of_lens: dict[int | None, float | None] = {}
         self._latest: LiveSlices | None = None
         self._listeners: list[Callable[[LiveSlices], None]] = []
         # Of the worker alone.
@@ -117,7 +116,6 @@ class LiveReconstructor:
             if self._detector is not None:
                 after.check_against(*self._detector)
             if after != self._parameters:
-                self._centre_of_lens[self._fitted[2] if self._fitted else None] = after.centre
                 if any(getattr(after, name) != getattr(self._parameters, name) for name in PREPARATION):
                     self._prepared_as += 1
                 self._parameters = after
@@ -252,11 +250,6 @@ class LiveReconstructor:
                 self._rescale(binning_ratio((before[0][0], before[0][1]), (rows, columns)), found)
             self._detector = (rows, columns)
             fitting, outside = self._parameters.within(rows, columns)
-            lens = step.frames[0].lens
-            if before is not None and before[2] != lens:
-                if found is not None and found.certain and self._parameters.auto_centre:
-                    self._centre_of_lens[before[2]] = found.centre
-                fitting = fitting.model_copy(update={"centre": self._centre_of_lens.get(lens)})
             if fitting != self._parameters:
                 self._parameters = fitting
                 self._version += 1
@@ -281,10 +274,6 @@ class LiveReconstructor:
             now = now.model_copy(update={"centre": found.centre})
         self._parameters = now.rescaled(ratio)
         self._version += 1
-        self._centre_of_lens = {
-            lens: None if centre is None else rescaled_centre(centre, ratio)
-            for lens, centre in self._centre_of_lens.items()
-        }
 
     def _accept(self, step: "_Step") -> None:
         if not step.frames or self._slicer is None:
@@ -357,6 +346,7 @@ class LiveReconstructor:
             coverage_deg=slicer.ring.coverage_deg(), settled=slicer.settled(step.prepared_as),
             acquired_at=newest.acquired_at, made_at=made_at, latency_s=made_at - newest.received_at,
             taken_s=time.monotonic() - began, found_centre=slicer.found_centre, losses=self.losses,
+            lens=newest.lens,
         )  # fmt: skip
         with self._changed:
             self._latest = output

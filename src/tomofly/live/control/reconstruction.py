@@ -81,11 +81,16 @@ class ReconstructionControl:
         self, values: PVValues, reconstructor: Reconstructor, *, show_limits: Callable[[str], object],
         memory: Path, now: Callable[[], float] = time.time,
         binned: Callable[[Frame], Frame] = lambda frame: frame, binning: float = 1,
+        lens_of_frames: bool = False,
     ) -> None:  # fmt: skip
-        """`binned` bins a frame as it is to be reconstructed; `binning`: that of the positions in the PVs."""
+        """`binned` bins a frame as it is to be reconstructed; `binning`: that of the positions in the PVs.
+
+        `lens_of_frames`: nobody but the frames says which lens is in.
+        """
         self.values, self._reconstructor, self._show_limits = values, reconstructor, show_limits
         self._lenses, self._now = LensMemory(memory), now
         self._binned, self._binning = binned, binning
+        self._lens_of_frames = lens_of_frames
         self._loop = asyncio.get_running_loop()
         self.running = False
         self.latest: LiveSlices | None = None
@@ -175,6 +180,8 @@ class ReconstructionControl:
         size = (slices.y.shape[0], slices.z.shape[1])
         if size != self._size:
             self._fit(size, slices)
+        if self._lens_of_frames and slices.lens is not None:
+            self.lens(slices.lens)
         if self._found_at is not None:
             self._take_found(slices)
 
