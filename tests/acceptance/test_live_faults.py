@@ -194,8 +194,12 @@ def test_another_size_begins_anew_and_the_old_fields_come_back_with_the_old_size
 def test_another_rate_is_followed(bench: LiveBench, whole: Status) -> None:
     bench.put("SP:cam1:FrameRate", 20)
     bench.until(lambda s: abs(s["camera"]["frames_per_s"] - 20) < 2)
-    slow = bench.until(lambda s: 25 < s["reconstruction"]["projections"] < 40)
-    assert slow["reconstruction"]["coverage_percent"] > 95
+    # A ring that still fills passes through such a number as well, without going all the way round.
+    slow = bench.until(
+        lambda s: (
+            25 < s["reconstruction"]["projections"] < 40 and s["reconstruction"]["coverage_percent"] > 95
+        )
+    )
     bench.put("SP:cam1:FrameRate", 40)
     bench.until(lambda s: abs(s["camera"]["frames_per_s"] - 40) < 4)
     assert bench.until(lambda s: _slices(s, 50))["frames"]["restarts"] == slow["frames"]["restarts"] == 0
