@@ -197,6 +197,21 @@ def test_a_centre_that_was_found_is_remembered_for_its_lens(bench: OnBench) -> N
     bench(test)
 
 
+def test_the_middle_that_nobody_chose_is_that_of_each_size(bench: OnBench) -> None:
+    async def test(made: Bench) -> None:
+        values = made.values
+        await made.came(slices(rows=30, columns=40))
+        assert (values["Center"], values["OrthoX"], values["OrthoZ"]) == (19.5, 20, 15)
+        values.take("OrthoX", 12)
+        await made.came(slices(rows=36, columns=52))
+        assert (values["Center"], values["OrthoX"], values["OrthoY"], values["OrthoZ"]) == (25.5, 12, 26, 18)
+        values.take("Center", 24.0)
+        await made.came(slices(rows=30, columns=70))
+        assert (values["Center"], values["OrthoX"]) == (24.0, 12)
+
+    bench(test)
+
+
 def test_where_nobody_else_says_it_frames_tell_which_lens_is_in(tmp_path: Path) -> None:
     async def test(*, lens_of_frames: bool) -> list[float]:
         folder = tmp_path / str(lens_of_frames)

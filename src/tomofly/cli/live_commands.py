@@ -184,10 +184,10 @@ def save(
     stream: StreamOption = None,
 ) -> None:
     """Write all settings of the running program into a file."""
-    from tomofly.services.live import reached, write_configuration
+    from tomofly.services.live import reached, save_configuration
 
     with reached(config, scan, stream) as client:
-        write_configuration(file.expanduser(), client.configuration())
+        save_configuration(file.expanduser(), client)
     tell(f"wrote {file}")
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "reached",
     "read_configuration",
     "run",
-    "write_configuration",
+    "save_configuration",
 ]
 
 
@@ -114,6 +114,16 @@ def _opened(path: str) -> AbstractContextManager[TextIO]:
         raise TomoflyError(
             f"The log {path} cannot be written: {error.strerror}", "Name another as service.log"
         ) from error
+
+
+def save_configuration(path: Path, client: LiveClient) -> None:
+    """Write all settings of a running program into a file. Raises TomoflyError where that cannot be."""
+    if not path.parent.is_dir():
+        raise TomoflyError(f"There is no folder {path.parent} for {path.name}", "Make it, or name another")
+    try:
+        write_configuration(path, client.configuration())
+    except OSError as error:
+        raise TomoflyError(f"{path} cannot be written: {error.strerror}", "Name another file") from error
 
 
 @contextmanager

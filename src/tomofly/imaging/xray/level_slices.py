@@ -59,7 +59,7 @@ def level_slice(
     )
     image = finufft.nufft2d1(
         at_y, at_x, spectrum.ravel(), (views.size, views.size), eps=TOLERANCE, isign=1,
-        nthreads=threads, upsampfac=_UPSAMPLING,
+        nthreads=threads, upsampfac=_UPSAMPLING, showwarn=0,
     )  # fmt: skip
     return np.ascontiguousarray(image.real)
 

@@ -98,6 +98,7 @@ class ReconstructionControl:
         self._times: deque[float] = deque(maxlen=LATENCIES)
         self._agreed = {name: values[name] for name in PARAMETERS}
         self._size: tuple[int, int] | None = None
+        self._middle: Mapping[str, float] = {}
         self._shown = -1
         self._measured = -1
         self._found_at: float | None = None
@@ -179,13 +180,13 @@ class ReconstructionControl:
             self._latencies.append(slices.latency_s)
         size = (slices.y.shape[0], slices.z.shape[1])
         if size != self._size:
-            self._fit(size, slices)
+            self._fit(size)
         if self._lens_of_frames and slices.lens is not None:
             self.lens(slices.lens)
         if self._found_at is not None:
             self._take_found(slices)
 
-    def _fit(self, size: tuple[int, int], slices: LiveSlices) -> None:
+    def _fit(self, size: tuple[int, int]) -> None:
         """Follow another size of images: limits, and positions as they are after binning."""
         rows, columns = size
         ratio = binning_ratio(self._size, size) if self._size is not None else 1.0
@@ -195,11 +196,19 @@ class ReconstructionControl:
         for name in POSITIONS:
             self.values.limit(name, 0, (rows if name == "OrthoZ" else columns) - 1)
             self._show_limits(name)
-        x, y, z = slices.ortho_xyz
-        for name, middle in (("Center", slices.centre), ("OrthoX", x), ("OrthoY", y), ("OrthoZ", z)):
-            outside = self.values.number(name) > (self.values.limits(name)[1] or 0)
-            if not self.values.number(name) or outside:
-                self.values.set(name, middle)
+        middle = {
+            "Center": (columns - 1) / 2,
+            "OrthoX": columns // 2,
+            "OrthoY": columns // 2,
+            "OrthoZ": rows // 2,
+        }
+        for name, unchosen in middle.items():
+            now = self.values.number(name)
+            outside = now > (self.values.limits(name)[1] or 0)
+            # The middle of the last size, which nobody chose, is none of this one.
+            if not now or outside or (ratio == 1 and now == self._middle.get(name)):
+                self.values.set(name, unchosen)
+        self._middle = middle
         self._apply()
 
     def _rescale(self, ratio: float) -> None:
