@@ -26,10 +26,9 @@ EPICS_TESTS = ("tests/live/", "tests/simulate/test_beamline", "tests/acceptance/
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of EPICS, whose cameras keep to the clock; keep those of a file together elsewhere."""
+    """Mark the tests of EPICS, whose cameras keep to the clock."""
     for item in items:
         place = item.path.relative_to(REPOSITORY).as_posix()
-        item.add_marker(pytest.mark.xdist_group(place))
         if place.startswith(EPICS_TESTS) or place.endswith("test_demo_xct.py"):
             item.add_marker(pytest.mark.epics)
 
