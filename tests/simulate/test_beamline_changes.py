@@ -84,7 +84,8 @@ def flat(config: BeamlineConfig, time_s: float) -> np.ndarray:
 
 
 @given(
-    drift=st.floats(0.001, 0.3), period=st.floats(5.0, 900.0), start=st.floats(0.0, 0.6),
+    drift=st.floats(0.001, 0.3), period=st.floats(5.0, 900.0),
+    start=st.floats(0.001, 0.6),  # off the instant at which the current is filled up, which rounding may miss
     share=st.floats(0.05, 0.39),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
