@@ -25,6 +25,7 @@ class BeamlineIoc:
     def __init__(self, beamline: Beamline, names: Names) -> None:
         self._beamline = beamline
         self._outside = names.frame_type
+        self._told_to_acquire = beamline.acquires_at_start
         define_motor_records()
         self._motors = self._make_motors(names)
         self._camera = self._make_camera(names)
@@ -54,7 +55,9 @@ class BeamlineIoc:
             motor.update()
         for group in self._groups:
             group.refresh()
-        if self._camera["Acquire"] and not self._beamline.camera.is_acquiring:
+        # A put shows before its order is carried out, and is no series that has ended.
+        if self._told_to_acquire and not self._beamline.camera.is_acquiring:
+            self._told_to_acquire = False
             self._camera.set("Acquire", 0)
 
     def _frame_type_told(self, value: "object") -> None:
@@ -85,6 +88,13 @@ class BeamlineIoc:
             "DataType": shown["DataType_RBV"](),
         }  # fmt: skip
         acts = doings.camera_orders(beamline, lambda: not self._camera["UniqueIdMode"])
+        order = acts["Acquire"]
+
+        def acquire(value: int) -> None:
+            self._told_to_acquire = bool(value)
+            order(value)
+
+        acts = {**acts, "Acquire": acquire}
         return Group(f"{names.camera}cam1:", pv_table.CAMERA, acts, shown, start)
 
     def _make_others(self, names: Names) -> list[Group]:
