@@ -111,7 +111,7 @@ test: $(VENV)/.ready-dev system-packages check ## All checks and the whole test 
 	@failed=0; \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not epics" $(PYTEST_OPTIONS) || failed=1; \
 	echo "And now the tests that keep to the clock"; \
-	$(BIN)/python -m pytest -m epics $(PYTEST_OPTIONS) || failed=1; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m epics $(PYTEST_OPTIONS) || failed=1; \
 	exit $$failed
 
 .PHONY: docs
